@@ -1,0 +1,112 @@
+/**
+ * The one interface to an engine's sandbox. The rest of minikeep does not know the platform:
+ * linux/ has the warden (seccomp user notification), darwin/ has Seatbelt and its log.
+ */
+
+/** What runs inside. `canary` marks a sandbox of our own test program: its attempts are expected, and told apart by the instance, never by what the program says. */
+export type SandboxPurpose = 'stage' | 'text' | 'canary';
+
+export interface SandboxLimits {
+  /** Address space and locked memory are not limited by default: weights are mapped. */
+  readonly threads_max: number;
+  /** Attempts after which the process is stopped. */
+  readonly violations_max: number;
+}
+
+export const DEFAULT_SANDBOX_LIMITS: SandboxLimits = { threads_max: 64, violations_max: 100 };
+
+export interface SandboxSpec {
+  readonly purpose: SandboxPurpose;
+  /** JavaScript file (one bundle) that the sandbox's own Node runs. */
+  readonly entry: string;
+  readonly args: readonly string[];
+  /**
+   * Exact files that may be read, besides what Node and the loader need. The sandbox resolves links first and
+   * refuses anything that is not a regular file on a local file system.
+   */
+  readonly files: readonly string[];
+  /** Folder of the engine libraries; its files are listed one by one, never allowed as a folder. */
+  readonly library_dir?: string;
+  readonly limits?: Partial<SandboxLimits>;
+  /** Extra environment; the process gets nothing of ours besides it. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export type ViolationKind =
+  | 'network'
+  | 'dns'
+  | 'write'
+  | 'read'
+  | 'exec'
+  | 'signal'
+  | 'memory'
+  | 'ipc'
+  | 'limit'
+  | 'monitor'
+  | 'crash'
+  | 'other';
+
+/** One attempt, refused. Text fields are escaped ASCII of at most 300 characters. */
+export interface Violation {
+  /** Counts up inside one sandbox instance. */
+  readonly sequence: number;
+  readonly instance: string;
+  readonly purpose: SandboxPurpose;
+  /** Unix time, seconds with fraction. */
+  readonly at_seconds: number;
+  readonly kind: ViolationKind;
+  /** The system call or Seatbelt operation. */
+  readonly operation: string;
+  /** Where to: address, path, program, arguments; empty when unknown. Written by the attacker. */
+  readonly target: string;
+  readonly refused_by: 'seccomp' | 'warden' | 'landlock' | 'seatbelt' | 'kernel';
+  readonly seen_by: readonly ('warden' | 'seatbelt-log')[];
+  /** More than 1 when several like it were folded together. */
+  readonly count: number;
+  /** True when the process was stopped because of it. */
+  readonly stopped: boolean;
+}
+
+export interface SandboxExit {
+  readonly code: number | null;
+  readonly signal: string | null;
+  /** Why, in one sentence, when the sandbox stopped it; else empty. */
+  readonly reason: string;
+  readonly violations: number;
+  /** Bounded, escaped tail of the process's stderr. */
+  readonly stderr_tail: string;
+}
+
+export interface Sandbox {
+  /** Random, per start. */
+  readonly instance: string;
+  /** Process id of the sandboxed process. */
+  readonly pid: number;
+  /** The engine's pipes. Bytes only; Node streams over real pipes (not sockets). */
+  readonly input: import('node:stream').Writable;
+  readonly output: import('node:stream').Readable;
+  /** Ends the start phase: from now on only what computing needs is allowed. Resolves when in force. */
+  seal(): Promise<void>;
+  /** SIGKILL, at once; resolves with `exited`. */
+  kill(reason: string): Promise<SandboxExit>;
+  readonly exited: Promise<SandboxExit>;
+  onViolation(listener: (violation: Violation) => void): void;
+  /** Every file that was handed over, in order. */
+  readonly filesRead: readonly string[];
+}
+
+/** What this machine can enforce, found out by trying. */
+export interface SandboxSupport {
+  readonly ok: boolean;
+  readonly platform: string;
+  readonly mechanism: string;
+  /** Second walls that are there ('landlock abi 7'). */
+  readonly also: readonly string[];
+  /** What is missing and what the choices are; empty when ok. */
+  readonly missing: readonly { readonly what: string; readonly next: string }[];
+}
+
+export interface SandboxPlatform {
+  support(): Promise<SandboxSupport>;
+  launch(spec: SandboxSpec): Promise<Sandbox>;
+}

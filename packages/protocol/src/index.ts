@@ -1,0 +1,3 @@
+export * from './errors.ts';
+export * from './frame.ts';
+export * from './sampling.ts';

@@ -1,0 +1,80 @@
+// Bundles each of minikeep's processes into one file under dist/, beside the native libraries they load.
+// One file a process: the sandbox's list of readable files is then short and exact.
+import { build } from 'esbuild';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
+const DIST = path.join(ROOT, 'dist');
+
+/** Process name → its main. */
+const PROCESSES = {
+  minikeep: 'packages/cli/src/main.ts',
+  agent: 'packages/agent/src/main.ts',
+  coordinator: 'packages/coordinator/src/main.ts',
+  engine: 'packages/engine/src/main.ts',
+  warden: 'packages/containment/src/linux/warden-main.ts',
+  launcher: 'packages/containment/src/linux/launcher-main.ts',
+  canary: 'packages/containment/src/canary/main.ts',
+};
+
+/** koffi searches several places for its native half; in a bundle it lies beside the program, and nowhere else. */
+const koffiBesideBundle = {
+  name: 'koffi-beside-bundle',
+  setup(b) {
+    b.onResolve({ filter: /^koffi$/ }, () => ({ path: 'koffi', namespace: 'koffi' }));
+    b.onLoad({ filter: /.*/, namespace: 'koffi' }, () => ({
+      contents: `import { createRequire } from 'node:module';
+        const native = createRequire(import.meta.url)('./koffi.node');
+        export default native;`,
+      resolveDir: ROOT,
+    }));
+  },
+};
+
+const platform = `${process.platform}-${process.arch}`;
+
+/** Where the two native parts lie in the installed packages (neither exports its package.json, so by folder). */
+function nativeFiles() {
+  const modules = path.join(ROOT, 'packages/engine/node_modules');
+  const koffi = path.join(realpathSync(path.join(modules, 'koffi')), '../@koromix', `koffi-${platform}`, `${process.platform}_${process.arch}`, 'koffi.node');
+  const pack = { 'linux-x64': 'linux-x64', 'darwin-arm64': 'mac-arm64-metal' }[platform];
+  return { koffi, libs: path.join(modules, '@node-llama-cpp', pack, 'bins', pack) };
+}
+
+const started = performance.now();
+rmSync(path.join(DIST, '.built'), { force: true });
+mkdirSync(path.join(DIST, 'lib'), { recursive: true });
+const entryPoints = Object.fromEntries(Object.entries(PROCESSES).filter(([, file]) => existsSync(path.join(ROOT, file))));
+await build({
+  entryPoints,
+  outdir: DIST,
+  outExtension: { '.js': '.mjs' },
+  bundle: true,
+  platform: 'node',
+  target: 'node26',
+  format: 'esm',
+  sourcemap: false,
+  legalComments: 'none',
+  logLevel: 'warning',
+  absWorkingDir: ROOT,
+  plugins: [koffiBesideBundle],
+  // Bundled CommonJS packages (grpc-js) ask for require, __dirname and __filename.
+  banner: {
+    js: `import { createRequire as __minikeepRequire } from 'node:module'; const require = __minikeepRequire(import.meta.url);`,
+  },
+});
+const { koffi, libs } = nativeFiles();
+/** Replaces a file by a new one, so that a running process keeps the one it has mapped. */
+function place(from, to, mode) {
+  rmSync(to, { force: true });
+  copyFileSync(from, to);
+  chmodSync(to, mode);
+}
+place(koffi, path.join(DIST, 'koffi.node'), 0o755);
+for (const name of readdirSync(libs))
+  if (/^lib.*\.(so|dylib)$|\.metal(lib)?$/.test(name) && !/^libllama-common/.test(name)) place(path.join(libs, name), path.join(DIST, 'lib', name), 0o755);
+for (const name of Object.keys(entryPoints)) chmodSync(path.join(DIST, `${name}.mjs`), 0o755);
+writeFileSync(path.join(DIST, '.built'), `${new Date().toISOString()}\n`);
+process.stderr.write(`minikeep: built ${Object.keys(entryPoints).length} programs in ${((performance.now() - started) / 1000).toFixed(1)} s\n`);

@@ -1,7 +1,16 @@
 // Bundles each of minikeep's processes into one file under dist/, beside the native libraries they load.
 // One file a process: the sandbox's list of readable files is then short and exact.
 import { build } from 'esbuild';
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -38,7 +47,13 @@ const platform = `${process.platform}-${process.arch}`;
 /** Where the two native parts lie in the installed packages (neither exports its package.json, so by folder). */
 function nativeFiles() {
   const modules = path.join(ROOT, 'packages/engine/node_modules');
-  const koffi = path.join(realpathSync(path.join(modules, 'koffi')), '../@koromix', `koffi-${platform}`, `${process.platform}_${process.arch}`, 'koffi.node');
+  const koffi = path.join(
+    realpathSync(path.join(modules, 'koffi')),
+    '../@koromix',
+    `koffi-${platform}`,
+    `${process.platform}_${process.arch}`,
+    'koffi.node',
+  );
   const pack = { 'linux-x64': 'linux-x64', 'darwin-arm64': 'mac-arm64-metal' }[platform];
   return { koffi, libs: path.join(modules, '@node-llama-cpp', pack, 'bins', pack) };
 }
@@ -46,7 +61,9 @@ function nativeFiles() {
 const started = performance.now();
 rmSync(path.join(DIST, '.built'), { force: true });
 mkdirSync(path.join(DIST, 'lib'), { recursive: true });
-const entryPoints = Object.fromEntries(Object.entries(PROCESSES).filter(([, file]) => existsSync(path.join(ROOT, file))));
+const entryPoints = Object.fromEntries(
+  Object.entries(PROCESSES).filter(([, file]) => existsSync(path.join(ROOT, file))),
+);
 await build({
   entryPoints,
   outdir: DIST,
@@ -74,7 +91,10 @@ function place(from, to, mode) {
 }
 place(koffi, path.join(DIST, 'koffi.node'), 0o755);
 for (const name of readdirSync(libs))
-  if (/^lib.*\.(so|dylib)$|\.metal(lib)?$/.test(name) && !/^libllama-common/.test(name)) place(path.join(libs, name), path.join(DIST, 'lib', name), 0o755);
+  if (/^lib.*\.(so|dylib)$|\.metal(lib)?$/.test(name) && !name.startsWith('libllama-common'))
+    place(path.join(libs, name), path.join(DIST, 'lib', name), 0o755);
 for (const name of Object.keys(entryPoints)) chmodSync(path.join(DIST, `${name}.mjs`), 0o755);
 writeFileSync(path.join(DIST, '.built'), `${new Date().toISOString()}\n`);
-process.stderr.write(`minikeep: built ${Object.keys(entryPoints).length} programs in ${((performance.now() - started) / 1000).toFixed(1)} s\n`);
+process.stderr.write(
+  `minikeep: built ${Object.keys(entryPoints).length} programs in ${((performance.now() - started) / 1000).toFixed(1)} s\n`,
+);

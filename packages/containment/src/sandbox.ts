@@ -2,6 +2,7 @@
  * The one interface to an engine's sandbox. The rest of minikeep does not know the platform:
  * linux/ has the warden (seccomp user notification), darwin/ has Seatbelt and its log.
  */
+import type { Readable, Writable } from 'node:stream';
 
 /** What runs inside. `canary` marks a sandbox of our own test program: its attempts are expected, and told apart by the instance, never by what the program says. */
 export type SandboxPurpose = 'stage' | 'text' | 'canary';
@@ -83,8 +84,8 @@ export interface Sandbox {
   /** Process id of the sandboxed process. */
   readonly pid: number;
   /** The engine's pipes. Bytes only; Node streams over real pipes (not sockets). */
-  readonly input: import('node:stream').Writable;
-  readonly output: import('node:stream').Readable;
+  readonly input: Writable;
+  readonly output: Readable;
   /** Ends the start phase: from now on only what computing needs is allowed. Resolves when in force. */
   seal(): Promise<void>;
   /** SIGKILL, at once; resolves with `exited`. */

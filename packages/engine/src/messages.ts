@@ -73,7 +73,12 @@ export type TextRequest =
   | { readonly op: 'detokenize'; readonly tokens: readonly number[]; readonly special: boolean };
 
 export type TextResult =
-  | { readonly op: 'chat'; readonly tokens: readonly number[]; readonly prompt: string; readonly warnings: readonly string[] }
+  | {
+      readonly op: 'chat';
+      readonly tokens: readonly number[];
+      readonly prompt: string;
+      readonly warnings: readonly string[];
+    }
   | { readonly op: 'tokenize'; readonly tokens: readonly number[] }
   | { readonly op: 'detokenize'; readonly text: string };
 
@@ -106,11 +111,20 @@ export type FromEngine =
   | { readonly type: 'text'; readonly id: number; readonly result: TextResult }
   | { readonly type: 'text_error'; readonly id: number; readonly error: EngineFault }
   /** A step that failed; the engine goes on. */
-  | { readonly type: 'step_error'; readonly step: number; readonly epoch: number; readonly error: EngineFault }
+  | {
+      readonly type: 'step_error';
+      readonly step: number;
+      readonly epoch: number;
+      readonly error: EngineFault;
+    }
   /** Loading failed or the engine can't go on; it exits after this. */
   | { readonly type: 'fatal'; readonly error: EngineFault }
   /** llama.cpp's own log, level and text as captured (bounded; untrusted text). */
-  | { readonly type: 'log'; readonly level: 'debug' | 'info' | 'warn' | 'error'; readonly text: string };
+  | {
+      readonly type: 'log';
+      readonly level: 'debug' | 'info' | 'warn' | 'error';
+      readonly text: string;
+    };
 
 export interface EngineFault {
   readonly code: string;

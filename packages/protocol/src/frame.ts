@@ -286,8 +286,13 @@ export function decodeFrame(bytes: Uint8Array): Frame {
     };
   }
   if (kind !== 2) throw bad(`kind ${kind}`);
-  if (view.getUint16(6, true) !== 0 || view.getUint32(12, true) !== 0) throw bad('a result with rows');
-  if (view.getUint32(16, true) !== 0 || view.getUint32(32, true) !== 0 || view.getUint32(36, true) !== 0)
+  if (view.getUint16(6, true) !== 0 || view.getUint32(12, true) !== 0)
+    throw bad('a result with rows');
+  if (
+    view.getUint32(16, true) !== 0 ||
+    view.getUint32(32, true) !== 0 ||
+    view.getUint32(36, true) !== 0
+  )
     throw bad('a result with spans');
   const nOutputs = limited(view.getUint32(40, true), FRAME_OUTPUTS_MAX, 'outputs');
   const timings = readTimings(cursor, nTimings);
@@ -326,7 +331,8 @@ class Cursor {
 
   /** The frame must end here, but for the padding of a last section of `lastBytes` bytes. */
   end(lastBytes: number): void {
-    if (this.at + (pad4(lastBytes) - lastBytes) !== this.bytes.byteLength) throw bad('bytes left over');
+    if (this.at + (pad4(lastBytes) - lastBytes) !== this.bytes.byteLength)
+      throw bad('bytes left over');
   }
 }
 

@@ -1,0 +1,27 @@
+/** A slice before it is written: every byte of it is known, either here or by its place in the model's files. */
+import type { SliceKind } from './facts.ts';
+
+export type Segment =
+  | { readonly from: 'memory'; readonly data: Uint8Array }
+  | { readonly from: 'file'; readonly file: number; readonly offset: number; readonly bytes: number }
+  | { readonly from: 'zeros'; readonly bytes: number };
+
+export interface SlicePlan {
+  readonly kind: SliceKind;
+  /** Stages count from 0; the embedding belongs to stage 0, the text slice to none (-1). */
+  readonly stage: number;
+  /** Layers first <= i < end; [0, 0] for embedding and text. */
+  readonly layers: readonly [number, number];
+  readonly first: boolean;
+  readonly last: boolean;
+  /** Exact size of the file that `sliceStream` makes. */
+  readonly bytes: number;
+  /** Bytes of weights in it (placement needs them; the rest is header and padding). */
+  readonly tensorBytes: number;
+  /**
+   * Name that does not depend on the content: slicer version, kind, range. Together with the model's SHA-256 it
+   * names the slice's bytes.
+   */
+  readonly key: string;
+  readonly segments: readonly Segment[];
+}

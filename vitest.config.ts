@@ -16,5 +16,6 @@ export default defineConfig({
     retry: 0,
     allowOnly: false,
     sequence: { concurrent: false },
+    reporters: ['default', './scripts/vitest-report.mjs'],
   },
 });

@@ -20,8 +20,11 @@ const CHECKS = [
   [
     'dependency rules',
     [
-      modules('dependency-cruiser/bin/dependency-cruise.mjs'),
-      ...['packages', 'scripts', '--config', '.dependency-cruiser.mjs', '--output-type', 'err-long'],
+      modules('dependency-cruiser/bin/dependency-cruiser.mjs'),
+      'packages',
+      'scripts',
+      '--config=.dependency-cruiser.mjs',
+      '--output-type=err-long',
     ],
   ],
 ];

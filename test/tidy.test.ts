@@ -80,7 +80,9 @@ describe('every file', () => {
 
   it('names no registry host, no path of one machine, and leaves no note to self', () => {
     const found: string[] = [];
-    for (const file of files.filter((name) => TEXT.test(name) || !path.basename(name).includes('.')))
+    for (const file of files.filter(
+      (name) => TEXT.test(name) || !path.basename(name).includes('.'),
+    ))
       for (const [pattern, what] of forbidden)
         if (pattern.test(read(file))) found.push(`${file}: ${what} (${pattern.source})`);
     expect(found).toEqual([]);
@@ -140,9 +142,9 @@ describe('documents', () => {
   const documents = ['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md'];
 
   it.each(documents)('%s names only files that exist', (document) => {
-    const named = [...read(document).matchAll(/`((?:packages|scripts|test|proto|models|\.ci)\/[\w./-]+)`/g)].map(
-      (m) => m[1] ?? '',
-    );
+    const named = [
+      ...read(document).matchAll(/`((?:packages|scripts|test|proto|models|\.ci)\/[\w./-]+)`/g),
+    ].map((m) => m[1] ?? '');
     const missing = named.filter((file) => !existsSync(path.join(REPOSITORY, file)));
     expect(missing).toEqual([]);
   });

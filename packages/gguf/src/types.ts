@@ -48,7 +48,7 @@ export interface ArrayValue extends ValueBase {
   readonly type: 'array';
   readonly of: ElementType;
   readonly count: number;
-  /** The elements of a short array; undefined for a long one (a vocabulary), which stays in the file: `readArray`. */
+  /** The elements of a short array; undefined for a long one (a vocabulary), which stays in the file. */
   readonly value: readonly Scalar[] | undefined;
 }
 

@@ -1,0 +1,95 @@
+/**
+ * Who may call what. Runs before any handler and before any message is read: a caller without the role is answered
+ * PERMISSION_DENIED, and handlers read the caller's identity from metadata that only this file can have written.
+ */
+import {
+  Metadata as GrpcMetadata,
+  ServerInterceptingCall,
+  ServerListenerBuilder,
+  status,
+  type ServerInterceptor,
+  type StatusObject,
+} from '@grpc/grpc-js';
+import type { CallContext } from 'nice-grpc-common';
+import { EXIT, MinikeepError } from './errors.ts';
+import {
+  identityOfSubjectAltName,
+  identityUri,
+  parseIdentityUri,
+  type Identity,
+  type Role,
+} from './identity.ts';
+import { errorTrailer } from './rpc-errors.ts';
+
+const PEER_KEY = 'minikeep-peer';
+
+/** Full service name (`minikeep.v1.AgentService`) → roles that may call it. What is not listed is refused to all. */
+export type AccessRules = Readonly<Record<string, readonly Role[]>>;
+
+/** The interceptor for one server of the cluster. `onRefused` hears of each refusal (for the log). */
+export function accessInterceptor(
+  cluster: string,
+  rules: AccessRules,
+  onRefused?: (refusal: { readonly path: string; readonly peer: string }) => void,
+): ServerInterceptor {
+  return (descriptor, call) => {
+    const certificate = call.getAuthContext().sslPeerCertificate;
+    const peer = identityOfSubjectAltName(certificate?.subjectaltname);
+    const service = descriptor.path.split('/')[1] ?? '';
+    const allowed =
+      peer !== undefined &&
+      peer.cluster === cluster &&
+      Object.hasOwn(rules, service) &&
+      (rules[service] ?? []).includes(peer.role);
+    if (!allowed) {
+      const name = peer === undefined ? 'a caller without an identity' : identityUri(peer);
+      onRefused?.({ path: descriptor.path, peer: name });
+      return new ServerInterceptingCall(call, {
+        start: (next) =>
+          next(
+            new ServerListenerBuilder()
+              .withOnReceiveMetadata(() => call.sendStatus(refusal(service, name)))
+              .withOnReceiveMessage(() => {})
+              .withOnReceiveHalfClose(() => {})
+              .build(),
+          ),
+      });
+    }
+    return new ServerInterceptingCall(call, {
+      start: (next) =>
+        next(
+          new ServerListenerBuilder()
+            .withOnReceiveMetadata((metadata, forward) => {
+              metadata.set(PEER_KEY, identityUri(peer));
+              forward(metadata);
+            })
+            .build(),
+        ),
+    });
+  };
+}
+
+function refusal(
+  service: string,
+  peer: string,
+): Pick<StatusObject, 'code' | 'details' | 'metadata'> {
+  const error = new MinikeepError('access.denied', `${peer} may not call ${service}`, {
+    next: 'Use a certificate with the role for this: operators call the coordinator, the coordinator calls agents.',
+    exitCode: EXIT.denied,
+  });
+  const metadata = new GrpcMetadata();
+  const [key, value] = errorTrailer(error);
+  metadata.set(key, Buffer.from(value));
+  return { code: status.PERMISSION_DENIED, details: error.message, metadata };
+}
+
+/** The caller's identity inside a handler. */
+export function peerOf(context: CallContext): Identity {
+  const peer = parseIdentityUri(context.metadata.get(PEER_KEY) ?? '');
+  if (peer === undefined)
+    throw new MinikeepError('access.denied', 'the caller has no identity', {
+      next: 'This server was started without access rules: report this fault.',
+      exitCode: EXIT.denied,
+    });
+  return peer;
+}

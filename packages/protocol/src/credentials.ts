@@ -1,0 +1,175 @@
+/**
+ * Mutual TLS 1.3 with our own names: a server's certificate is checked for the identity that the caller wants to reach,
+ * not for a host name; a client's is handed to the access rules (access.ts).
+ */
+import { readFile } from 'node:fs/promises';
+import { createSecureContext, type PeerCertificate } from 'node:tls';
+import { subscribe } from 'node:diagnostics_channel';
+import type { ServerHttp2Stream } from 'node:http2';
+import {
+  ChannelCredentials,
+  ServerCredentials,
+  logVerbosity,
+  setLogVerbosity,
+  type ChannelOptions,
+  type ServerInterceptor,
+} from '@grpc/grpc-js';
+import { EXIT, MinikeepError } from './errors.ts';
+import { identityOfSubjectAltName, identityUri, type Identity } from './identity.ts';
+import {
+  CONCURRENT_STREAMS_MAX,
+  CONNECT_TIMEOUT_MS,
+  FLOW_WINDOW_BYTES,
+  KEEPALIVE_IDLE_MS,
+  KEEPALIVE_TIMEOUT_MS,
+  MESSAGE_BYTES_MAX,
+} from './limits.ts';
+
+// The library reports to stderr what it also throws; users get our errors.
+setLogVerbosity(logVerbosity.NONE);
+
+/** Where a process finds its own certificate, its key and the cluster's authority (PEM files). */
+export interface CredentialFiles {
+  readonly authority: string;
+  readonly certificate: string;
+  readonly privateKey: string;
+}
+
+/** The same, read. */
+export interface CredentialPems {
+  readonly authority: string;
+  readonly certificate: string;
+  readonly privateKey: string;
+}
+
+/** Reads the three files. Throws `identity.files_unreadable`. */
+export async function readCredentials(files: CredentialFiles): Promise<CredentialPems> {
+  const read = async (file: string): Promise<string> => {
+    try {
+      return await readFile(file, 'utf8');
+    } catch (cause) {
+      throw new MinikeepError('identity.files_unreadable', `can't read ${file}`, {
+        next: 'Check that the file exists and that this user may read it.',
+        cause,
+      });
+    }
+  };
+  return {
+    authority: await read(files.authority),
+    certificate: await read(files.certificate),
+    privateKey: await read(files.privateKey),
+  };
+}
+
+/** Stands in TLS where a host name would; names are checked by identity instead. */
+const SERVER_NAME = 'minikeep';
+
+/** Options of every channel. No proxy from the environment, no look-ups besides the address itself, no retries that keep frames in memory. */
+export const CHANNEL_OPTIONS: ChannelOptions = {
+  'grpc.ssl_target_name_override': SERVER_NAME,
+  'grpc.enable_http_proxy': 0,
+  'grpc.service_config_disable_resolution': 1,
+  'grpc.enable_retries': 0,
+  'grpc.use_local_subchannel_pool': 1,
+  'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
+  'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
+  'grpc.keepalive_time_ms': KEEPALIVE_IDLE_MS,
+  'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+  'grpc.keepalive_permit_without_calls': 1,
+  'grpc.initial_reconnect_backoff_ms': 100,
+  'grpc.max_reconnect_backoff_ms': 2_000,
+  // nice-grpc gives connection attempts this limit; grpc-js alone has none.
+  'grpc.min_reconnect_backoff_ms': CONNECT_TIMEOUT_MS,
+  'grpc-node.flow_control_window': FLOW_WINDOW_BYTES,
+  'grpc.enable_channelz': 0,
+};
+
+export const SERVER_OPTIONS: ChannelOptions = {
+  'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
+  'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
+  'grpc.keepalive_time_ms': KEEPALIVE_IDLE_MS,
+  'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+  'grpc.max_concurrent_streams': CONCURRENT_STREAMS_MAX,
+  'grpc.enable_channelz': 0,
+};
+
+/** Credentials for calling the process with exactly that identity. */
+export function channelCredentials(pems: CredentialPems, expected: Identity): ChannelCredentials {
+  const wanted = identityUri(expected);
+  const context = createSecureContext({
+    ca: pems.authority,
+    cert: pems.certificate,
+    key: pems.privateKey,
+    minVersion: 'TLSv1.3',
+  });
+  return ChannelCredentials.createFromSecureContext(context, {
+    checkServerIdentity(_host: string, certificate: PeerCertificate): Error | undefined {
+      const found = identityOfSubjectAltName(certificate.subjectaltname);
+      if (found !== undefined && identityUri(found) === wanted) return undefined;
+      return new MinikeepError(
+        'access.wrong_server',
+        `expected ${wanted}, but there answered ${found === undefined ? 'a stranger' : identityUri(found)}`,
+        { next: 'Check the addresses of the nodes with `minikeep nodes`.', exitCode: EXIT.denied },
+      );
+    },
+  });
+}
+
+/** Server side: a certificate of the authority is asked of every client; `interceptors` decide what it may call. */
+class MutualServerCredentials extends ServerCredentials {
+  readonly #interceptors: readonly ServerInterceptor[];
+
+  constructor(pems: CredentialPems, interceptors: readonly ServerInterceptor[]) {
+    super(
+      {
+        requestCert: true,
+        rejectUnauthorized: true,
+        settings: {
+          initialWindowSize: FLOW_WINDOW_BYTES,
+          maxConcurrentStreams: CONCURRENT_STREAMS_MAX,
+        },
+      },
+      {
+        ca: pems.authority,
+        cert: pems.certificate,
+        key: pems.privateKey,
+        minVersion: 'TLSv1.3',
+      },
+    );
+    this.#interceptors = interceptors;
+  }
+
+  override _getInterceptors(): ServerInterceptor[] {
+    return [...this.#interceptors];
+  }
+
+  override _equals(other: ServerCredentials): boolean {
+    return this === other;
+  }
+}
+
+export function serverCredentials(
+  pems: CredentialPems,
+  interceptors: readonly ServerInterceptor[],
+): ServerCredentials {
+  widenServerSessions();
+  return new MutualServerCredentials(pems, interceptors);
+}
+
+let widened = false;
+
+/**
+ * grpc-js widens the whole connection's receive window on the client's side only; a server would stay at 64 KiB for
+ * each round trip. Node announces every server stream, and with it its session.
+ */
+function widenServerSessions(): void {
+  if (widened) return;
+  widened = true;
+  const done = new WeakSet<object>();
+  subscribe('http2.server.stream.created', (message) => {
+    const { session } = (message as { stream: ServerHttp2Stream }).stream;
+    if (session === undefined || session.destroyed || done.has(session)) return;
+    done.add(session);
+    session.setLocalWindowSize(FLOW_WINDOW_BYTES);
+  });
+}

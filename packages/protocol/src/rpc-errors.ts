@@ -1,0 +1,142 @@
+/** The one point where errors cross a process boundary: MinikeepError ↔ gRPC status with a trailer. */
+import {
+  ClientError,
+  ServerError,
+  Status,
+  type CallOptions,
+  type ClientMiddleware,
+  type ServerMiddleware,
+} from 'nice-grpc-common';
+import { EXIT, MinikeepError, toMinikeepError, type ExitCode } from './errors.ts';
+import { ErrorDetail } from './generated/v1.ts';
+
+const TRAILER = 'minikeep-error-bin';
+/** Text of a remote error is cut here: it may have come from far, but not without limit. */
+const TEXT_LENGTH_MAX = 4_000;
+const DETAILS_MAX = 32;
+
+export function toErrorDetail(error: MinikeepError): ErrorDetail {
+  const details: Record<string, string> = {};
+  for (const [key, value] of Object.entries(error.details).slice(0, DETAILS_MAX))
+    details[key] = String(value).slice(0, TEXT_LENGTH_MAX);
+  return {
+    code: error.code,
+    message: error.message.slice(0, TEXT_LENGTH_MAX),
+    next: error.next.slice(0, TEXT_LENGTH_MAX),
+    exitCode: error.exitCode,
+    details,
+  };
+}
+
+export function fromErrorDetail(detail: ErrorDetail): MinikeepError {
+  const exits: readonly number[] = Object.values(EXIT);
+  return new MinikeepError(
+    /^[a-z0-9_]+\.[a-z0-9_]+$/.test(detail.code) ? detail.code : 'internal.unexpected',
+    detail.message.slice(0, TEXT_LENGTH_MAX),
+    {
+      next: detail.next.slice(0, TEXT_LENGTH_MAX),
+      exitCode: exits.includes(detail.exitCode) ? (detail.exitCode as ExitCode) : EXIT.failed,
+      details: Object.fromEntries(Object.entries(detail.details).slice(0, DETAILS_MAX)),
+    },
+  );
+}
+
+/** Key and value of the trailing metadata that carries an error. */
+export function errorTrailer(error: MinikeepError): [string, Uint8Array] {
+  return [TRAILER, ErrorDetail.encode(toErrorDetail(error)).finish()];
+}
+
+/** Server side: whatever a handler throws reaches the caller as code, message and next step. */
+export const errorServerMiddleware: ServerMiddleware = async function* (call, context) {
+  try {
+    return yield* call.next(call.request, context);
+  } catch (thrown) {
+    if (thrown instanceof ServerError || context.signal.aborted) throw thrown;
+    const error = toMinikeepError(thrown);
+    const [key, value] = errorTrailer(error);
+    context.trailer.set(key, value);
+    throw new ServerError(statusOf(error), error.message);
+  }
+};
+
+function statusOf(error: MinikeepError): Status {
+  if (error.exitCode === EXIT.denied) return Status.PERMISSION_DENIED;
+  if (error.exitCode === EXIT.unreachable) return Status.UNAVAILABLE;
+  if (error.exitCode === EXIT.usage) return Status.INVALID_ARGUMENT;
+  return error.code === 'internal.unexpected' ? Status.INTERNAL : Status.FAILED_PRECONDITION;
+}
+
+/**
+ * Client side: the error that the server meant, or one that says what happened to the connection.
+ * `who` names the peer in messages ("node a", "the coordinator").
+ */
+export function errorClientMiddleware(who: string): ClientMiddleware {
+  return async function* (call, options) {
+    let detail: ErrorDetail | undefined;
+    const withTrailer: CallOptions = {
+      ...options,
+      onTrailer(trailer) {
+        detail = detailOf(trailer.get(TRAILER)) ?? detail;
+        options.onTrailer?.(trailer);
+      },
+    };
+    try {
+      return yield* call.next(call.request, withTrailer);
+    } catch (thrown) {
+      if (detail !== undefined) throw fromErrorDetail(detail);
+      throw connectionError(thrown, who, options.signal);
+    }
+  };
+}
+
+function detailOf(bytes: Uint8Array | string | undefined): ErrorDetail | undefined {
+  if (bytes === undefined || typeof bytes === 'string') return undefined;
+  try {
+    return ErrorDetail.decode(bytes);
+  } catch {
+    // A peer that sends rubbish here is still reported, by its status.
+    return undefined;
+  }
+}
+
+/** What a failed call without an error of ours means. */
+export function connectionError(
+  thrown: unknown,
+  who: string,
+  signal?: AbortSignal,
+): unknown {
+  if (signal?.aborted === true) {
+    const reason: unknown = signal.reason;
+    if (reason instanceof MinikeepError) return reason;
+    if (reason instanceof DOMException && reason.name === 'TimeoutError')
+      return new MinikeepError('call.timeout', `${who} did not answer in time`, {
+        next: 'Look at that process: is it stopped, swapping or overloaded? `minikeep status` shows the nodes.',
+        exitCode: EXIT.unreachable,
+      });
+    return new MinikeepError('call.cancelled', `the call to ${who} was cancelled`, {
+      next: 'Nothing: it was asked for.',
+      exitCode: EXIT.interrupted,
+    });
+  }
+  if (!(thrown instanceof ClientError)) return thrown;
+  const { code, details } = thrown;
+  if (code === Status.UNAVAILABLE || code === Status.DEADLINE_EXCEEDED)
+    return new MinikeepError('node.unreachable', `can't reach ${who}: ${details}`, {
+      next: 'Check that the process runs and that its address and certificates belong to this cluster.',
+      exitCode: EXIT.unreachable,
+    });
+  if (code === Status.PERMISSION_DENIED || code === Status.UNAUTHENTICATED)
+    return new MinikeepError('access.denied', `${who} refused: ${details}`, {
+      next: 'Use a certificate of this cluster with the right role.',
+      exitCode: EXIT.denied,
+    });
+  if (code === Status.CANCELLED)
+    return new MinikeepError('node.connection_lost', `${who} ended the connection`, {
+      next: 'Look at that process: it has probably been stopped.',
+      exitCode: EXIT.unreachable,
+    });
+  return new MinikeepError('call.failed', `${who} failed: ${details} (gRPC status ${code})`, {
+    next: 'Look at that process: it may have crashed or run another version.',
+    exitCode: EXIT.failed,
+  });
+}

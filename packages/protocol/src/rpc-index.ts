@@ -1,0 +1,9 @@
+/**
+ * Everything that speaks gRPC. Not part of the package's main export: the engine's bundle, which runs untrusted files,
+ * must hold no network code.
+ */
+export * from './access.ts';
+export * from './credentials.ts';
+export * from './frames.ts';
+export * from './rpc.ts';
+export * from './rpc-errors.ts';

@@ -1,0 +1,85 @@
+/** Servers and clients of the control plane: nice-grpc with our credentials, access rules, limits and errors. */
+import type { ServerInterceptor } from '@grpc/grpc-js';
+import {
+  createChannel,
+  createClientFactory,
+  createServer,
+  type Channel,
+  type Client,
+  type CompatServiceDefinition,
+  type Server,
+} from 'nice-grpc';
+import { EXIT, MinikeepError } from './errors.ts';
+import {
+  CHANNEL_OPTIONS,
+  SERVER_OPTIONS,
+  channelCredentials,
+  serverCredentials,
+  type CredentialPems,
+} from './credentials.ts';
+import type { Identity } from './identity.ts';
+import { errorClientMiddleware, errorServerMiddleware } from './rpc-errors.ts';
+
+/** A server to add services to; see `listen`. */
+export function makeServer(): Server {
+  return createServer(SERVER_OPTIONS).use(errorServerMiddleware);
+}
+
+/**
+ * Binds the server to `host:port` (port 0: the kernel chooses) and returns the port.
+ * Throws `listen.port_in_use`, `listen.failed`.
+ */
+export async function listen(
+  server: Server,
+  address: string,
+  pems: CredentialPems,
+  interceptors: readonly ServerInterceptor[],
+): Promise<number> {
+  try {
+    return await server.listen(address, serverCredentials(pems, interceptors));
+  } catch (cause) {
+    const message = cause instanceof Error ? cause.message : String(cause);
+    if (message.includes('EADDRINUSE'))
+      throw new MinikeepError(
+        'listen.port_in_use',
+        `another program already listens on ${address}`,
+        {
+          next: 'End that program, or choose another address with --listen.',
+          exitCode: EXIT.failed,
+          cause,
+        },
+      );
+    throw new MinikeepError('listen.failed', `can't listen on ${address}: ${message}`, {
+      next: 'Choose an address of this machine with --listen.',
+      cause,
+    });
+  }
+}
+
+export interface Connection<Service extends CompatServiceDefinition> {
+  readonly client: Client<Service>;
+  close(): void;
+}
+
+/** A client for the process with that identity at `host:port`. `who` names it in errors. Connects at the first call. */
+export function connect<Service extends CompatServiceDefinition>(
+  definition: Service,
+  address: string,
+  pems: CredentialPems,
+  identity: Identity,
+  who: string,
+): Connection<Service> {
+  const channel: Channel = createChannel(
+    address,
+    channelCredentials(pems, identity),
+    CHANNEL_OPTIONS,
+  );
+  const client = createClientFactory().use(errorClientMiddleware(who)).create(definition, channel);
+  return { client, close: () => channel.close() };
+}
+
+/** A signal that aborts after `ms`, or with `signal`, whichever comes first. */
+export function deadline(ms: number, signal?: AbortSignal): AbortSignal {
+  const timeout = AbortSignal.timeout(ms);
+  return signal === undefined ? timeout : AbortSignal.any([timeout, signal]);
+}

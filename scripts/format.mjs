@@ -4,6 +4,7 @@ import path from 'node:path';
 import { ROOT } from './setup.mjs';
 
 const bin = (name) => path.join(ROOT, 'node_modules', name, 'bin', name);
+let status = 0;
 for (const [tool, args] of [
   ['oxlint', ['--fix', '--quiet']],
   ['oxfmt', ['.']],
@@ -13,5 +14,6 @@ for (const [tool, args] of [
     stdio: 'inherit',
     timeout: 5 * 60_000,
   });
-  if (r.status !== 0) process.exit(r.status ?? 1);
+  if (r.status !== 0) status = r.status ?? 1;
 }
+process.exit(status);

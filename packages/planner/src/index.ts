@@ -1,1 +1,7 @@
-export {};
+/** Where a model's layers go: pure functions from a model's facts and nodes to a placement. */
+export * from './cluster-config.ts';
+export * from './explain.ts';
+export * from './format.ts';
+export * from './memory.ts';
+export * from './place.ts';
+export * from './types.ts';

@@ -1,0 +1,241 @@
+/** The placement: against a twin that tries everything, and by hand where a reader can follow. */
+import { MinikeepError } from '@minikeep/protocol';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { explain } from '../src/explain.ts';
+import { plan } from '../src/place.ts';
+import type { LayerFacts, ModelFacts, NodeFacts, PlanOptions } from '../src/types.ts';
+import { bruteForce } from './brute-force.ts';
+
+const MIB = 1024 ** 2;
+const RUNS = process.env['MINIKEEP_LONG'] === '1' ? 20_000 : 1_500;
+
+const OPTIONS: PlanOptions = { contextTokens: 1024, parallel: 1, batchRows: 64, mode: 'exact' };
+
+function layer(mib: number, window?: number): LayerFacts {
+  return {
+    weightBytes: mib * MIB,
+    activeBytes: mib * MIB,
+    cache: {
+      kind: 'attention',
+      valuesPerPosition: 1024,
+      ...(window === undefined ? {} : { window }),
+    },
+  };
+}
+
+function model(layers: readonly LayerFacts[], more: Partial<ModelFacts> = {}): ModelFacts {
+  return {
+    name: 'test',
+    architecture: 'llama',
+    layers,
+    embeddingBytes: 10 * MIB,
+    headBytes: 0,
+    sharedBytes: 0,
+    embeddingLength: 512,
+    vocabSize: 1000,
+    feedForwardLength: 1024,
+    headCount: 8,
+    contextLength: 4096,
+    allowedCuts: layers.slice(1).map((_, i) => i + 1),
+    ...more,
+  };
+}
+
+const node = (name: string, mib: number, more: Partial<NodeFacts> = {}): NodeFacts => ({
+  name,
+  budgetBytes: mib * MIB,
+  ...more,
+});
+
+function codeOf(run: () => unknown): string {
+  try {
+    run();
+  } catch (error) {
+    return error instanceof MinikeepError ? error.code : String(error);
+  }
+  return 'no error';
+}
+
+describe('plan', () => {
+  it('gives equal nodes equal stages', () => {
+    const placement = plan(
+      model(Array.from({ length: 12 }, () => layer(10))),
+      ['a', 'b', 'c'].map((name) => node(name, 10_000)),
+      OPTIONS,
+    );
+    expect(placement.stages.map((s) => s.layers)).toEqual([
+      [0, 4],
+      [4, 8],
+      [8, 12],
+    ]);
+    expect(placement.cuts).toEqual([4, 8]);
+  });
+
+  it('gives the last node fewer layers when the head is large', () => {
+    const m = model(
+      Array.from({ length: 12 }, () => layer(10)),
+      { headBytes: 40 * MIB },
+    );
+    expect(plan(m, [node('a', 10_000), node('b', 10_000)], OPTIONS).cuts).toEqual([8]);
+  });
+
+  it('gives the faster node more, and leaves a node out when that is faster and allowed', () => {
+    const m = model(Array.from({ length: 12 }, () => layer(10)));
+    const fast = node('fast', 10_000, { memoryBytesPerSecond: 200e9 });
+    const slow = node('slow', 10_000, { memoryBytesPerSecond: 100e9 });
+    const dead = node('dead', 10_000, { memoryBytesPerSecond: 1 });
+    const two = plan(m, [fast, slow], OPTIONS);
+    expect(two.cuts).toEqual([8]);
+    expect(two.costInSeconds).toBe(true);
+    const three = plan(m, [fast, dead, slow], { ...OPTIONS, useEveryNode: false });
+    expect(three.stages.map((s) => s.node)).toEqual(['fast', 'slow']);
+  });
+
+  it('obeys memory before speed', () => {
+    const m = model(Array.from({ length: 12 }, () => layer(100)));
+    const placement = plan(m, [node('small', 700), node('large', 4_000)], OPTIONS);
+    const first = placement.stages[0];
+    expect(first?.memory.total).toBeLessThanOrEqual(700 * MIB);
+    expect(first?.layers[1]).toBeLessThan(6);
+  });
+
+  it('takes only allowed cuts', () => {
+    const m = model(
+      Array.from({ length: 12 }, () => layer(10)),
+      { allowedCuts: [2, 6] },
+    );
+    expect(plan(m, [node('a', 9_999), node('b', 9_999)], OPTIONS).cuts).toEqual([6]);
+  });
+
+  it('counts a window once it is smaller than the context', () => {
+    const wide = model(Array.from({ length: 4 }, () => layer(1)));
+    const narrow = model(Array.from({ length: 4 }, () => layer(1, 128)));
+    const options = { ...OPTIONS, contextTokens: 8192 };
+    const of = (m: ModelFacts): number =>
+      plan(m, [node('a', 100_000)], options).stages[0]?.memory.cache ?? 0;
+    expect(of(wide)).toBe(4 * 8192 * 1024 * 2);
+    expect(of(narrow)).toBe(4 * 256 * 1024 * 2);
+  });
+
+  it('says what is wrong with cuts that were asked for', () => {
+    const m = model(
+      Array.from({ length: 12 }, () => layer(10)),
+      { allowedCuts: [2, 6] },
+    );
+    const two = [node('a', 9_999), node('b', 9_999)];
+    expect(plan(m, two, { ...OPTIONS, cuts: [2] }).cuts).toEqual([2]);
+    expect(codeOf(() => plan(m, two, { ...OPTIONS, cuts: [3] }))).toBe('plan.cuts');
+    expect(codeOf(() => plan(m, two, { ...OPTIONS, cuts: [2, 6] }))).toBe('plan.cuts');
+    expect(codeOf(() => plan(m, two, { ...OPTIONS, cuts: [12] }))).toBe('plan.cuts');
+    expect(codeOf(() => plan(m, [], OPTIONS))).toBe('plan.no_nodes');
+    const many = Array.from({ length: 4 }, (_, i) => node(`n${i}`, 9_999));
+    expect(codeOf(() => plan(m, many, OPTIONS))).toBe('plan.too_many_nodes');
+  });
+
+  it('says what would help when it does not fit', () => {
+    const m = model(Array.from({ length: 12 }, () => layer(100)));
+    const small = [node('a', 500), node('b', 500)];
+    expect(() => plan(m, small, OPTIONS)).toThrow(/needs about .* but 2 nodes have 1000 MiB/);
+    const long = { ...OPTIONS, contextTokens: 1024 * 1024 };
+    let next = '';
+    try {
+      plan(m, [node('a', 3_000), node('b', 3_000)], long);
+    } catch (error) {
+      next = (error as MinikeepError).next;
+    }
+    const suggested = Number(/--context (\d+)/.exec(next)?.[1]);
+    expect(suggested).toBeGreaterThan(1024);
+    expect(codeOf(() => plan(m, [node('a', 6_000)], { ...long, contextTokens: suggested }))).toBe(
+      'no error',
+    );
+  });
+
+  it('checks the sum when all nodes are one machine', () => {
+    const m = model(Array.from({ length: 12 }, () => layer(100)));
+    const nodes = [node('a', 4_000), node('b', 4_000)];
+    expect(codeOf(() => plan(m, nodes, { ...OPTIONS, sharedBudgetBytes: 1_500 * MIB }))).toBe(
+      'plan.no_fit',
+    );
+    expect(codeOf(() => plan(m, nodes, { ...OPTIONS, sharedBudgetBytes: 8_000 * MIB }))).toBe(
+      'no error',
+    );
+  });
+
+  it('explains itself', () => {
+    const m = model(Array.from({ length: 12 }, () => layer(10)));
+    const placement = plan(m, [node('a', 1_000), node('b', 1_000)], OPTIONS);
+    expect(explain(m, placement).join('\n')).toMatchInlineSnapshot(`
+      "test: llama, 12 layers, context 1024 × 1, exact
+      node  layers   weights  KV cache   compute  process    total    budget  used
+      a        0–5  70.0 MiB  12.0 MiB  5.00 MiB  256 MiB  343 MiB  1000 MiB  34 %
+      b       6–11  60.0 MiB  12.0 MiB  5.00 MiB  128 MiB  205 MiB  1000 MiB  21 %
+
+      This model can be cut before any of its 12 layers.
+      No allowed placement has a faster slowest stage: a reads 50 % of the weights that a token needs.
+      Weights and KV cache follow from the file; compute buffers are an estimate.
+      No speed is predicted: the bandwidth of a node is unknown."
+    `);
+  });
+
+  it('is as good as trying everything', () => {
+    const facts = fc
+      .array(
+        fc.record({
+          mib: fc.integer({ min: 1, max: 50 }),
+          active: fc.double({ min: 0.1, max: 1, noNaN: true }),
+        }),
+        { minLength: 1, maxLength: 8 },
+      )
+      .chain((layers) =>
+        fc.record({
+          layers: fc.constant(layers),
+          head: fc.integer({ min: 0, max: 60 }),
+          cuts: fc.subarray(layers.slice(1).map((_, i) => i + 1)),
+          nodes: fc.array(
+            fc.record({
+              mib: fc.integer({ min: 150, max: 700 }),
+              speed: fc.integer({ min: 1, max: 20 }),
+              latency: fc.integer({ min: 0, max: 50 }),
+            }),
+            { minLength: 1, maxLength: 4 },
+          ),
+          every: fc.boolean(),
+          known: fc.boolean(),
+        }),
+      );
+    let placed = 0;
+    fc.assert(
+      fc.property(facts, (c) => {
+        const m = model(
+          c.layers.map((l) => ({ ...layer(l.mib), activeBytes: l.mib * MIB * l.active })),
+          { headBytes: c.head * MIB, allowedCuts: c.cuts },
+        );
+        const nodes = c.nodes.map((n, i) =>
+          node(`n${i}`, n.mib, {
+            ...(c.known ? { memoryBytesPerSecond: n.speed * 1e9 } : {}),
+            link: { latencySeconds: n.latency / 1000, bytesPerSecond: 1e8 },
+          }),
+        );
+        const options = { ...OPTIONS, useEveryNode: c.every };
+        const wanted = bruteForce(m, nodes, options);
+        if (wanted === undefined) {
+          expect(['plan.no_fit', 'plan.too_many_nodes']).toContain(
+            codeOf(() => plan(m, nodes, options)),
+          );
+          return;
+        }
+        placed++;
+        const found = plan(m, nodes, options);
+        expect(found.slowestCost).toBeCloseTo(wanted.slowest, 9);
+        expect(found.totalCost).toBeCloseTo(wanted.total, 9);
+        for (const s of found.stages) expect(s.memory.total).toBeLessThanOrEqual(s.budgetBytes);
+        expect(found.stages[0]?.layers[0]).toBe(0);
+        expect(found.stages.at(-1)?.layers[1]).toBe(m.layers.length);
+      }),
+      { numRuns: RUNS },
+    );
+    // A test in which nothing ever fits would prove nothing.
+    expect(placed).toBeGreaterThan(RUNS / 10);
+  });
+});

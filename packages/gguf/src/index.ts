@@ -9,3 +9,18 @@ export { parseHeader, type Header } from './header.ts';
 export { FileSource, MemorySource, type ByteSource } from './source.ts';
 export { describeModel, type ModelSummary } from './summary.ts';
 export { modelDigest } from './digest.ts';
+export type { ArchitectureRow } from './architectures/row.ts';
+export { ARCHITECTURES } from './architectures/table.ts';
+export {
+  allowedCuts,
+  architectureOf,
+  checkCuts,
+  layersToCut,
+  rangeRefusal,
+  rangesOf,
+  summarise,
+} from './architectures/cuts.ts';
+export { shapeOf, type ModelShape } from './architectures/shape.ts';
+export { planSlices } from './slice/plan.ts';
+export { sliceStream } from './slice/stream.ts';
+export { scalarKey, arrayKey, layOut, type KeyEntry, type TensorEntry } from './write/layout.ts';

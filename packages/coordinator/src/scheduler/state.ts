@@ -1,0 +1,76 @@
+/** The scheduler's memory. Only step.ts and its helpers write to it. */
+import type { SequenceOp } from '@minikeep/protocol';
+import type { SchedulerConfig, SchedulerRequest } from './types.ts';
+
+export interface ActiveRequest {
+  readonly request: SchedulerRequest;
+  readonly slot: number;
+  readonly submittedMs: number;
+  readonly startedMs: number;
+  /** Prompt tokens put into steps. */
+  promptSent: number;
+  /** Prompt tokens whose step came back. */
+  promptDone: number;
+  /** The token to compute next, once sampled and until put into a step. */
+  nextToken: number | undefined;
+  completionTokens: number;
+  firstTokenMs: number;
+  lastTokenMs: number;
+  /** Step in which it was last served; prompts take turns by it. */
+  servedStep: number;
+  readonly stages: { computeMicros: number; waitMicros: number }[];
+}
+
+/** One span of a step in flight, and whose it is. */
+export interface SpanInFlight {
+  readonly id: number;
+  readonly slot: number;
+  readonly count: number;
+  readonly isPrompt: boolean;
+  readonly sample: boolean;
+}
+
+export interface StepInFlight {
+  readonly step: number;
+  readonly spans: readonly SpanInFlight[];
+  readonly closes: readonly SequenceOp[];
+  readonly rows: number;
+  readonly sentMs: number;
+}
+
+export interface SchedulerState {
+  readonly config: SchedulerConfig;
+  nextStep: number;
+  readonly queue: { readonly request: SchedulerRequest; readonly submittedMs: number }[];
+  /** By request id, in order of start. */
+  readonly active: Map<number, ActiveRequest>;
+  readonly freeSlots: number[];
+  /** Closes of ended sequences, to go out before anything else of the next step. */
+  readonly pendingOps: SequenceOp[];
+  /** In order of sending, which is the order of return. */
+  readonly inFlight: StepInFlight[];
+  /** When a result last came, or the pipeline last went from empty to busy. */
+  progressMs: number;
+  /** Slowest time of a step per row and at all, decaying; what silence is measured by. 0: not known yet. */
+  slowestStepMs: number;
+  slowestRowMs: number;
+  stalledReported: boolean;
+  failed: boolean;
+}
+
+export function newScheduler(config: SchedulerConfig): SchedulerState {
+  return {
+    config,
+    nextStep: 1,
+    queue: [],
+    active: new Map(),
+    freeSlots: Array.from({ length: config.nSeqMax }, (_, i) => i),
+    pendingOps: [],
+    inFlight: [],
+    progressMs: 0,
+    slowestStepMs: 0,
+    slowestRowMs: 0,
+    stalledReported: false,
+    failed: false,
+  };
+}

@@ -1,0 +1,336 @@
+/** The scheduler against a simulated pipeline and a twin that answers every request alone. */
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { MinikeepError } from '@minikeep/protocol';
+import { chunkRows } from '../src/scheduler/compose.ts';
+import { SILENCE_MS_MAX, SILENCE_MS_MIN } from '../src/scheduler/silence.ts';
+import { newScheduler, type SchedulerState } from '../src/scheduler/state.ts';
+import { step } from '../src/scheduler/step.ts';
+import type {
+  SchedulerConfig,
+  SchedulerEffect,
+  SchedulerEvent,
+  SchedulerRequest,
+} from '../src/scheduler/types.ts';
+import { SimulatedPipeline, twin } from './simulated-pipeline.ts';
+
+const CONFIG: SchedulerConfig = {
+  stages: 3,
+  nBatch: 8,
+  nSeqMax: 4,
+  contextTokens: 64,
+  exact: true,
+  queueMax: 5,
+};
+
+/** Drives a scheduler and its pipeline; collects what became of each request. */
+class Driver {
+  readonly state: SchedulerState;
+  readonly pipeline: SimulatedPipeline;
+  nowMs = 0;
+  readonly tokens = new Map<number, number[]>();
+  readonly ended = new Map<number, string>();
+  readonly effects: SchedulerEffect[] = [];
+
+  constructor(config: SchedulerConfig) {
+    this.state = newScheduler(config);
+    this.pipeline = new SimulatedPipeline(config);
+  }
+
+  feed(event: SchedulerEvent): void {
+    for (const effect of step(this.state, event).effects) {
+      this.effects.push(effect);
+      if (effect.type === 'send') this.pipeline.send(effect);
+      if (effect.type === 'token' && effect.counts)
+        this.tokens.set(effect.id, [...(this.tokens.get(effect.id) ?? []), effect.token]);
+      if (effect.type === 'done') this.end(effect.id, effect.finish);
+      if (effect.type === 'failed') this.end(effect.id, effect.error.code);
+    }
+  }
+
+  end(id: number, how: string): void {
+    if (this.ended.has(id)) throw new Error(`request ${id} ended twice`);
+    this.ended.set(id, how);
+  }
+
+  submit(id: number, prompt: readonly number[], maxTokens: number): SchedulerRequest {
+    const request = { id, prompt: Int32Array.from(prompt), maxTokens, sampling: new Uint8Array() };
+    this.feed({ type: 'submit', request, nowMs: this.nowMs });
+    return request;
+  }
+
+  /** The oldest step comes back. */
+  back(): boolean {
+    const oldest = this.pipeline.inFlight.shift();
+    if (oldest === undefined) return false;
+    this.nowMs += 10;
+    this.feed({
+      type: 'result',
+      step: oldest.step,
+      outputs: oldest.outputs,
+      timings: Array.from({ length: this.state.config.stages }, () => ({
+        computeMicros: 1000,
+        waitMicros: 500,
+      })),
+      nowMs: this.nowMs,
+    });
+    return true;
+  }
+
+  drain(): void {
+    for (let i = 0; this.back(); i++) if (i > 100_000) throw new Error('never ends');
+  }
+}
+
+const range = (n: number, from = 1): number[] => Array.from({ length: n }, (_, i) => from + i);
+
+describe('one request', () => {
+  it('goes through in chunks that follow each other, then token by token', () => {
+    const driver = new Driver(CONFIG);
+    const request = driver.submit(1, range(20), 4);
+    // Three chunks are under way before the first has come back.
+    expect(driver.pipeline.rows).toEqual([8, 8, 4]);
+    driver.drain();
+    const expected = twin(request, CONFIG.contextTokens);
+    expect(driver.tokens.get(1)).toEqual(expected.tokens);
+    expect(driver.ended.get(1)).toBe(expected.finish);
+    const done = driver.effects.find((e) => e.type === 'done');
+    expect(done).toMatchObject({
+      summary: {
+        promptTokens: 20,
+        completionTokens: 4,
+        stages: range(3).map(() => ({ computeSeconds: 0.006, waitSeconds: 0.003 })),
+      },
+    });
+  });
+
+  it('ends when the context is full', () => {
+    const driver = new Driver({ ...CONFIG, contextTokens: 10 });
+    const request = driver.submit(1, range(8, 3), 100);
+    driver.drain();
+    expect(twin(request, 10)).toEqual({ tokens: driver.tokens.get(1), finish: 'length' });
+    // The prompt's 8, two computed again, one more that has no place.
+    expect(driver.tokens.get(1)?.length).toBe(3);
+  });
+
+  it('may fill the context to the last place', () => {
+    const driver = new Driver({ ...CONFIG, contextTokens: 10 });
+    driver.submit(1, range(10), 100);
+    driver.drain();
+    expect(driver.ended.get(1)).toBe('length');
+    expect(driver.tokens.get(1)?.length).toBe(1);
+  });
+});
+
+describe('chunks', () => {
+  it('are never one row, and never leave one, in exact mode', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 500 }), fc.array(fc.nat(70)), (prompt, rooms) => {
+        let remaining = prompt;
+        for (const room of rooms) {
+          const rows = chunkRows(remaining, room, true);
+          expect(rows).toBeLessThanOrEqual(Math.min(room, remaining));
+          if (prompt > 1 && rows > 0) expect(rows).toBeGreaterThan(1);
+          remaining -= rows;
+          if (remaining > 0 && prompt > 1) expect(remaining).toBeGreaterThan(1);
+          if (remaining === 0) break;
+        }
+        // With enough room it always ends.
+        while (remaining > 0) {
+          const rows = chunkRows(remaining, 4, true);
+          expect(rows).toBeGreaterThan(0);
+          remaining -= rows;
+        }
+      }),
+    );
+  });
+
+  it('fill the room in fast mode', () => {
+    expect(chunkRows(9, 8, false)).toBe(8);
+    expect(chunkRows(9, 8, true)).toBe(7);
+  });
+
+  it('leave room while somebody decodes, and prompts take turns', () => {
+    const config = { ...CONFIG, nBatch: 256, contextTokens: 4096, stages: 1 };
+    const driver = new Driver(config);
+    driver.submit(1, range(5, 7), 400);
+    driver.back();
+    const before = driver.pipeline.rows.length;
+    driver.submit(2, range(600), 1);
+    driver.submit(3, range(600, 9), 1);
+    for (let i = 0; i < 6; i++) driver.back();
+    const sent = driver.effects.filter((e) => e.type === 'send').slice(before + 1);
+    for (const effect of sent) {
+      // Every step takes the decoding sequence along and one chunk of a quarter.
+      expect(effect.spans[0]).toMatchObject({ seq: 0, count: 1 });
+      expect(effect.tokens.length).toBe(65);
+    }
+    const prompts = sent.map((effect) => effect.spans[1]?.seq);
+    expect(new Set(prompts)).toEqual(new Set([1, 2]));
+    for (let i = 1; i < prompts.length; i++) expect(prompts[i]).not.toBe(prompts[i - 1]);
+  });
+});
+
+describe('decoding sequences', () => {
+  it('are dealt out over the stages', () => {
+    const config = { ...CONFIG, nSeqMax: 6, nBatch: 64, contextTokens: 300, queueMax: 10 };
+    const driver = new Driver(config);
+    for (const id of range(6)) driver.submit(id, range(3, id * 7), 200);
+    for (let i = 0; i < 30; i++) driver.back();
+    const live = [...driver.state.active.values()].length;
+    const last = driver.effects.filter((e) => e.type === 'send').slice(-3);
+    for (const effect of last) expect(effect.spans.length).toBeLessThanOrEqual(Math.ceil(6 / 3));
+    expect(driver.pipeline.inFlight.length).toBe(Math.min(3, live));
+  });
+});
+
+describe('limits', () => {
+  it('refuse what the queue can not hold', () => {
+    const driver = new Driver({ ...CONFIG, nSeqMax: 1, queueMax: 1 });
+    for (const id of range(3)) driver.submit(id, range(4, id), 2);
+    expect(driver.ended).toEqual(new Map([[3, 'generate.queue_full']]));
+    driver.drain();
+    expect(driver.ended.size).toBe(3);
+  });
+});
+
+describe('silence', () => {
+  const decoding = (): Driver => {
+    const driver = new Driver({ ...CONFIG, contextTokens: 500, stages: 1 });
+    driver.submit(1, range(6, 5), 300);
+    driver.back();
+    return driver;
+  };
+  const stalls = (driver: Driver): SchedulerEffect[] =>
+    driver.effects.filter((e) => e.type === 'stalled');
+
+  it('is reported once, after what such steps need and at least some seconds', () => {
+    const driver = decoding();
+    const tick = (afterMs: number): void =>
+      driver.feed({ type: 'tick', nowMs: driver.nowMs + afterMs });
+    tick(SILENCE_MS_MIN - 1);
+    expect(stalls(driver)).toEqual([]);
+    tick(SILENCE_MS_MIN + 1);
+    tick(SILENCE_MS_MIN + 500);
+    expect(stalls(driver)).toHaveLength(1);
+    driver.feed({ type: 'still_working', nowMs: driver.nowMs + SILENCE_MS_MIN + 600 });
+    tick(SILENCE_MS_MIN + 700);
+    expect(stalls(driver)).toHaveLength(1);
+    tick(2 * SILENCE_MS_MIN + 700);
+    expect(stalls(driver)).toHaveLength(2);
+  });
+
+  it('may last long before the speed is known', () => {
+    const driver = new Driver(CONFIG);
+    driver.submit(1, range(6), 3);
+    driver.feed({ type: 'tick', nowMs: SILENCE_MS_MAX - 1 });
+    expect(stalls(driver)).toEqual([]);
+    driver.feed({ type: 'tick', nowMs: SILENCE_MS_MAX + 1 });
+    expect(stalls(driver)).toHaveLength(1);
+  });
+});
+
+describe('faults', () => {
+  const error = new MinikeepError('engine.died', 'gone', { next: 'Deploy again.' });
+
+  it('of the pipeline end every request once, and all that come later', () => {
+    const driver = new Driver({ ...CONFIG, nSeqMax: 2 });
+    for (const id of range(4)) driver.submit(id, range(5, id), 9);
+    driver.feed({ type: 'fail', error, nowMs: 1 });
+    driver.feed({ type: 'fail', error, nowMs: 2 });
+    expect([...driver.ended.values()]).toEqual(Array.from({ length: 4 }, () => 'engine.died'));
+    driver.submit(9, [1], 1);
+    expect(driver.ended.get(9)).toBe('deployment.failed');
+  });
+
+  it('of one step end its sequences, not the others', () => {
+    const driver = new Driver({ ...CONFIG, stages: 2, contextTokens: 500 });
+    const first = driver.submit(1, range(4, 5), 6);
+    driver.submit(2, range(4, 15), 6);
+    const failing = driver.pipeline.inFlight.pop();
+    driver.feed({ type: 'step_failed', step: failing?.step ?? -1, error, nowMs: 1 });
+    driver.drain();
+    const failed = [...driver.ended].filter(([, how]) => how === 'engine.died');
+    expect(failed.length).toBeGreaterThan(0);
+    if (driver.ended.get(1) !== 'engine.died')
+      expect(driver.tokens.get(1)).toEqual(twin(first, 500).tokens);
+    expect(driver.ended.size).toBe(2);
+  });
+
+  it('a result that was not due ends everything', () => {
+    const driver = new Driver(CONFIG);
+    driver.submit(1, range(4), 9);
+    driver.feed({ type: 'result', step: 99, outputs: [], timings: [], nowMs: 1 });
+    expect(driver.ended.get(1)).toBe('pipeline.malformed');
+  });
+});
+
+describe('any mix of requests', () => {
+  const RUNS = process.env['MINIKEEP_LONG'] === '1' ? 20_000 : 400;
+  const command = fc.oneof(
+    { weight: 5, arbitrary: fc.constant({ type: 'back' as const }) },
+    {
+      weight: 3,
+      arbitrary: fc.record({
+        type: fc.constant('submit' as const),
+        prompt: fc.array(fc.integer({ min: 1, max: 39 }), { minLength: 1, maxLength: 60 }),
+        maxTokens: fc.integer({ min: 1, max: 30 }),
+      }),
+    },
+    {
+      weight: 1,
+      arbitrary: fc.record({ type: fc.constant('cancel' as const), which: fc.nat(50) }),
+    },
+    { weight: 1, arbitrary: fc.constant({ type: 'tick' as const }) },
+  );
+  const config = fc.record({
+    stages: fc.integer({ min: 1, max: 8 }),
+    nBatch: fc.integer({ min: 4, max: 64 }),
+    nSeqMax: fc.integer({ min: 1, max: 9 }),
+    contextTokens: fc.constant(64),
+    exact: fc.boolean(),
+    queueMax: fc.integer({ min: 0, max: 20 }),
+  });
+
+  it('gives each the answer that it would have had alone', () => {
+    fc.assert(
+      fc.property(config, fc.array(command, { maxLength: 80 }), (cfg, commands) => {
+        const driver = new Driver(cfg);
+        const requests = new Map<number, SchedulerRequest>();
+        const cancelled = new Set<number>();
+        let id = 0;
+        for (const command of commands) {
+          if (command.type === 'back') driver.back();
+          else if (command.type === 'tick') driver.feed({ type: 'tick', nowMs: driver.nowMs });
+          else if (command.type === 'submit') {
+            id++;
+            requests.set(id, driver.submit(id, command.prompt, command.maxTokens));
+          } else {
+            if (!driver.ended.has(command.which)) cancelled.add(command.which);
+            driver.feed({ type: 'cancel', id: command.which, nowMs: driver.nowMs });
+          }
+          // The pipeline is never empty while there is work for it.
+          if (driver.state.active.size > 0)
+            expect(driver.pipeline.inFlight.length).toBeGreaterThan(0);
+        }
+        driver.drain();
+        for (const [number, request] of requests) {
+          const how = driver.ended.get(number);
+          if (how === 'generate.queue_full') continue;
+          const expected = twin(request, cfg.contextTokens);
+          const tokens = driver.tokens.get(number) ?? [];
+          if (cancelled.has(number))
+            expect(tokens).toEqual(expected.tokens.slice(0, tokens.length));
+          else {
+            expect(how).toBe(expected.finish);
+            expect(tokens).toEqual(expected.tokens);
+          }
+        }
+        expect(driver.state.active.size).toBe(0);
+        expect(driver.state.freeSlots.length).toBe(cfg.nSeqMax);
+        expect(driver.pipeline.openSlots).toBe(driver.state.pendingOps.length);
+      }),
+      { numRuns: RUNS },
+    );
+  });
+});

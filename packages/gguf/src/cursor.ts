@@ -96,7 +96,12 @@ export class HeaderCursor {
     const at = this.offset;
     const value = this.u64();
     if (value > BigInt(max))
-      throw fileFault('limit', this.source.path, at, `${what}: ${value} is more than the limit of ${max}`);
+      throw fileFault(
+        'limit',
+        this.source.path,
+        at,
+        `${what}: ${value} is more than the limit of ${max}`,
+      );
     return Number(value);
   }
 
@@ -150,7 +155,8 @@ export class HeaderCursor {
 
   #advance(bytes: number): number {
     const at = this.#at;
-    if (this.#filled - at < bytes) throw new Error('a header field was read before it was asked for');
+    if (this.#filled - at < bytes)
+      throw new Error('a header field was read before it was asked for');
     this.#at = at + bytes;
     return at;
   }

@@ -19,9 +19,12 @@ export async function modelDigest(
   for (const file of model.files) {
     const source = await openUnchanged(file);
     try {
-      for (let at = 0; at < file.sizeBytes; ) {
+      for (let at = 0; at < file.sizeBytes;) {
         signal?.throwIfAborted();
-        const got = await source.read(at, buffer.subarray(0, Math.min(COPY_BYTES, file.sizeBytes - at)));
+        const got = await source.read(
+          at,
+          buffer.subarray(0, Math.min(COPY_BYTES, file.sizeBytes - at)),
+        );
         if (got === 0) break;
         hash.update(buffer.subarray(0, got));
         at += got;

@@ -18,10 +18,14 @@ export function fileFault(
   what: string,
   next: string = NEXT_BROKEN,
 ): MinikeepError {
-  return new MinikeepError(`gguf.${code}`, `${printable(path, 1000)}: ${what} (at byte ${offset})`, {
-    next,
-    details: { path, offset },
-  });
+  return new MinikeepError(
+    `gguf.${code}`,
+    `${printable(path, 1000)}: ${what} (at byte ${offset})`,
+    {
+      next,
+      details: { path, offset },
+    },
+  );
 }
 
 /** A failed system call on a model file as one of the typed errors; `path` is the file's. */
@@ -37,10 +41,18 @@ export function ioFault(thrown: unknown, path: string): MinikeepError {
   switch (cause.code) {
     case 'ENOENT':
     case 'ENOTDIR':
-      return make('not_found', 'there is no such file', 'Check the path; `ls` the folder it should be in.');
+      return make(
+        'not_found',
+        'there is no such file',
+        'Check the path; `ls` the folder it should be in.',
+      );
     case 'EACCES':
     case 'EPERM':
-      return make('permission', 'this user may not read it', `Make it readable: chmod u+r '${path}'.`);
+      return make(
+        'permission',
+        'this user may not read it',
+        `Make it readable: chmod u+r '${path}'.`,
+      );
     case 'EISDIR':
       return notAFile(path, 'a folder');
     case 'ELOOP':
@@ -56,8 +68,12 @@ export function ioFault(thrown: unknown, path: string): MinikeepError {
 }
 
 export function notAFile(path: string, kind: string): MinikeepError {
-  return new MinikeepError('gguf.not_a_file', `${printable(path, 1000)}: it is ${kind}, not a model file`, {
-    next: 'Name the .gguf file itself.',
-    details: { path },
-  });
+  return new MinikeepError(
+    'gguf.not_a_file',
+    `${printable(path, 1000)}: it is ${kind}, not a model file`,
+    {
+      next: 'Name the .gguf file itself.',
+      details: { path },
+    },
+  );
 }

@@ -193,7 +193,8 @@ class ValueReader {
         return c.f64();
       case 'bool': {
         const byte = c.u8();
-        if (byte > 1) throw fileFault('value', c.source.path, at, `${what} is neither true nor false`);
+        if (byte > 1)
+          throw fileFault('value', c.source.path, at, `${what} is neither true nor false`);
         return byte === 1;
       }
       case 'string': {

@@ -22,7 +22,10 @@ export function requiredInteger(model: Model, key: string, min: number, max: num
   throw new MinikeepError(
     'gguf.value',
     `${printable(model.path, 1000)}: '${key}' is ${value ?? 'absent'}; it has to be from ${min} to ${max}`,
-    { next: 'The file is damaged or incomplete: fetch it again.', details: { path: model.path, key } },
+    {
+      next: 'The file is damaged or incomplete: fetch it again.',
+      details: { path: model.path, key },
+    },
   );
 }
 

@@ -7,7 +7,7 @@ import { fileFault, printable } from './faults.ts';
 import { parseHeader, type Header } from './header.ts';
 import { SPLIT_PARTS_MAX, TENSORS_MAX } from './limits.ts';
 import { FileSource } from './source.ts';
-import type { MetadataValue, Model, ModelFile, TensorInfo } from './types.ts';
+import type { Model, ModelFile, TensorInfo } from './types.ts';
 
 /** `name-00001-of-00003.gguf` → the name, this part, all parts. */
 const SPLIT_NAME = /^(.*)-(\d{5})-of-(\d{5})\.gguf$/;
@@ -71,7 +71,12 @@ function integer(header: Header, key: string): number | undefined {
 function splitCount(part: Part): number {
   const count = integer(part.header, 'split.count') ?? 0;
   if (count < 0 || count > SPLIT_PARTS_MAX)
-    throw fileFault('limit', part.file.path, 0, `split.count is ${count}, the limit is ${SPLIT_PARTS_MAX}`);
+    throw fileFault(
+      'limit',
+      part.file.path,
+      0,
+      `split.count is ${count}, the limit is ${SPLIT_PARTS_MAX}`,
+    );
   return count;
 }
 
@@ -85,7 +90,7 @@ function checkPart(part: Part, index: number, count: number): void {
 }
 
 function join(asked: string, parts: readonly Part[]): Model {
-  const metadata = (parts[0] as Part).header.metadata as ReadonlyMap<string, MetadataValue>;
+  const { metadata } = (parts[0] as Part).header;
   const tensors = new Map<string, TensorInfo>();
   for (const part of parts)
     for (const tensor of part.header.tensors) {
@@ -98,7 +103,8 @@ function join(asked: string, parts: readonly Part[]): Model {
         );
       tensors.set(tensor.name, tensor);
     }
-  const announced = parts.length > 1 ? integer((parts[0] as Part).header, 'split.tensors.count') : undefined;
+  const announced =
+    parts.length > 1 ? integer((parts[0] as Part).header, 'split.tensors.count') : undefined;
   if (tensors.size > TENSORS_MAX || (announced !== undefined && announced !== tensors.size))
     throw fault(
       'split_mismatch',

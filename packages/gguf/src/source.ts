@@ -49,7 +49,12 @@ export class FileSource implements ByteSource {
     let got = 0;
     try {
       while (got < target.byteLength) {
-        const { bytesRead } = await this.#handle.read(target, got, target.byteLength - got, offset + got);
+        const { bytesRead } = await this.#handle.read(
+          target,
+          got,
+          target.byteLength - got,
+          offset + got,
+        );
         if (bytesRead === 0) break;
         got += bytesRead;
       }

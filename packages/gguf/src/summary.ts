@@ -22,7 +22,11 @@ export interface ModelSummary {
   readonly quantisation: string;
   /** Bits a value over all tensors. */
   readonly bits_per_weight: number;
-  readonly tensor_types: readonly { readonly type: string; readonly tensors: number; readonly bytes: number }[];
+  readonly tensor_types: readonly {
+    readonly type: string;
+    readonly tensors: number;
+    readonly bytes: number;
+  }[];
   readonly tokenizer: string | undefined;
   readonly vocabulary: number | undefined;
   /** The chat template itself: a program written by whoever made the file. */

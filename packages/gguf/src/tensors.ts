@@ -84,13 +84,22 @@ async function parseRecord(cursor: HeaderCursor, alignment: number): Promise<Ten
   const bytes = tensorBytes(type, shape);
   const offset = cursor.u64();
   if (offset % BigInt(alignment) !== 0n)
-    throw fileFault('alignment', path, recordOffset, `${what} is not aligned to ${alignment} bytes`);
+    throw fileFault(
+      'alignment',
+      path,
+      recordOffset,
+      `${what} is not aligned to ${alignment} bytes`,
+    );
   if (offset > BigInt(cursor.source.sizeBytes) || bytes > cursor.source.sizeBytes)
     throw fileFault('truncated', path, recordOffset, `${what} lies outside the file`);
   return { name, type, shape, bytes, offset: Number(offset), recordOffset };
 }
 
-function checkPlaces(cursor: HeaderCursor, records: readonly TensorRecord[], dataOffset: number): void {
+function checkPlaces(
+  cursor: HeaderCursor,
+  records: readonly TensorRecord[],
+  dataOffset: number,
+): void {
   const { path, sizeBytes } = cursor.source;
   const sorted = records.toSorted((a, b) => a.offset - b.offset);
   let end = 0;
@@ -98,7 +107,12 @@ function checkPlaces(cursor: HeaderCursor, records: readonly TensorRecord[], dat
   for (const record of sorted) {
     const name = printable(record.name);
     if (record.offset < end)
-      throw fileFault('overlap', path, record.recordOffset, `the tensors '${before}' and '${name}' overlap`);
+      throw fileFault(
+        'overlap',
+        path,
+        record.recordOffset,
+        `the tensors '${before}' and '${name}' overlap`,
+      );
     end = record.offset + record.bytes;
     before = name;
     if (dataOffset + end > sizeBytes)

@@ -15,10 +15,14 @@ export interface UnchangedSource {
 export async function openUnchanged(file: ModelFile): Promise<UnchangedSource> {
   const source = await FileSource.open(file.path);
   const changed = (): MinikeepError =>
-    new MinikeepError('gguf.changed', `${printable(file.path, 1000)} was changed while it was in use`, {
-      next: 'Wait until whatever writes it is done, then try again.',
-      details: { path: file.path },
-    });
+    new MinikeepError(
+      'gguf.changed',
+      `${printable(file.path, 1000)} was changed while it was in use`,
+      {
+        next: 'Wait until whatever writes it is done, then try again.',
+        details: { path: file.path },
+      },
+    );
   if (source.sizeBytes !== file.sizeBytes || source.modifiedNs !== file.modifiedNs) {
     await source.close();
     throw changed();

@@ -41,7 +41,13 @@ export function rangeRefusal(model: Model, first: number, end: number): string |
   const row = architectureOf(model);
   const shape = shapeOf(model);
   const { layers } = shape;
-  if (!Number.isInteger(first) || !Number.isInteger(end) || first < 0 || end > layers || first >= end)
+  if (
+    !Number.isInteger(first) ||
+    !Number.isInteger(end) ||
+    first < 0 ||
+    end > layers ||
+    first >= end
+  )
     return `layers ${first} to ${end} are not a range of the model’s ${layers}`;
   // The whole model is computed as it is: nothing has to be kept in step.
   if (first === 0 && end === layers) return undefined;
@@ -108,17 +114,25 @@ function refused(model: Model, cuts: readonly number[], why: string): MinikeepEr
     allowed.length === 0
       ? 'This model can’t be split: run it on one node.'
       : `Cut it in two at one of: ${summarise(allowed)}.`;
-  return new MinikeepError('slice.cut_refused', `cutting at ${cuts.join(', ')} is refused: ${why}`, {
-    next: hint,
-    exitCode: EXIT.failed,
-    details: { architecture: model.architecture, cuts: cuts.join(','), allowed: allowed.join(',') },
-  });
+  return new MinikeepError(
+    'slice.cut_refused',
+    `cutting at ${cuts.join(', ')} is refused: ${why}`,
+    {
+      next: hint,
+      exitCode: EXIT.failed,
+      details: {
+        architecture: model.architecture,
+        cuts: cuts.join(','),
+        allowed: allowed.join(','),
+      },
+    },
+  );
 }
 
 /** [1,2,3,5] → '1-3, 5' */
 export function summarise(numbers: readonly number[]): string {
   const parts: string[] = [];
-  for (let i = 0; i < numbers.length; ) {
+  for (let i = 0; i < numbers.length;) {
     let j = i;
     while (numbers[j + 1] === (numbers[j] as number) + 1) j++;
     parts.push(i === j ? `${numbers[i]}` : `${numbers[i]}-${numbers[j]}`);

@@ -23,7 +23,11 @@ function takenForLite(layers: number, vocabulary: number): boolean {
 
 const isLite = (shape: ModelShape): boolean => (shape.queryRank ?? 0) === 0;
 
-export function refuseDeepseek2Length(shape: ModelShape, first: number, end: number): string | undefined {
+export function refuseDeepseek2Length(
+  shape: ModelShape,
+  first: number,
+  end: number,
+): string | undefined {
   if (isLite(shape)) return undefined;
   // Only the last slice carries the vocabulary; asked for every slice, the answer stays simple and safe.
   if (takenForLite(end - first, shape.vocabSize))

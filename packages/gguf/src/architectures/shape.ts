@@ -41,14 +41,18 @@ function readShape(model: Model): ModelShape {
   const key = (name: string): string => archKey(model, name);
   const blocks = requiredInteger(model, key('block_count'), 1, LAYERS_MAX);
   const mtp = integerOf(model, key('nextn_predict_layers')) ?? 0;
-  if (mtp >= blocks) throw refusal(model, `it says that ${mtp} of its ${blocks} layers are MTP blocks`);
+  if (mtp >= blocks)
+    throw refusal(model, `it says that ${mtp} of its ${blocks} layers are MTP blocks`);
   const embeddingLength = requiredInteger(model, key('embedding_length'), 1, EMBEDDING_LENGTH_MAX);
   const embedding = model.tensors.get('token_embd.weight');
   const vocabSize = embedding?.shape[1];
   if (embedding === undefined || vocabSize === undefined || embedding.shape.length !== 2)
     throw refusal(model, 'it has no token_embd.weight with two dimensions');
   if (embedding.shape[0] !== embeddingLength)
-    throw refusal(model, `its token_embd.weight has rows of ${embedding.shape[0]}, not ${embeddingLength}`);
+    throw refusal(
+      model,
+      `its token_embd.weight has rows of ${embedding.shape[0]}, not ${embeddingLength}`,
+    );
   return {
     blocks,
     layers: blocks - mtp,
@@ -78,8 +82,12 @@ function firstOf(model: Model, key: string): number | undefined {
 
 /** This file can't be cut at all, whatever the cut. */
 export function refusal(model: Model, why: string): MinikeepError {
-  return new MinikeepError('slice.model_refused', `${printable(model.path, 1000)} can’t be split: ${why}`, {
-    next: 'Run it on one node, or use a file made by llama.cpp’s own converter.',
-    details: { path: model.path, architecture: model.architecture },
-  });
+  return new MinikeepError(
+    'slice.model_refused',
+    `${printable(model.path, 1000)} can’t be split: ${why}`,
+    {
+      next: 'Run it on one node, or use a file made by llama.cpp’s own converter.',
+      details: { path: model.path, architecture: model.architecture },
+    },
+  );
 }

@@ -55,10 +55,7 @@ export function stageKeys(model: Model, first: number, end: number, facts: Slice
   replaceWindow(model, first, end, replace);
   if (!last) {
     replace('vocab_size', PLACEHOLDER_ROWS);
-    replaced.set(
-      'tokenizer.ggml.model',
-      scalarKey('tokenizer.ggml.model', 'string', 'no_vocab'),
-    );
+    replaced.set('tokenizer.ggml.model', scalarKey('tokenizer.ggml.model', 'string', 'no_vocab'));
   }
   const keys: KeyEntry[] = [];
   for (const [key, entry] of model.metadata) {
@@ -113,10 +110,7 @@ export function textKeys(model: Model, facts: SliceFacts): KeyEntry[] {
 
 /** Metadata of the embedding slice. It is read by the engine itself, never loaded by llama.cpp. */
 export function embeddingKeys(model: Model, facts: SliceFacts): KeyEntry[] {
-  return [
-    scalarKey('general.architecture', 'string', model.architecture),
-    ...factKeys(facts),
-  ];
+  return [scalarKey('general.architecture', 'string', model.architecture), ...factKeys(facts)];
 }
 
 function factKeys(facts: SliceFacts): KeyEntry[] {

@@ -45,7 +45,8 @@ function factsOf(model: Model, kind: SliceKind, layers: readonly [number, number
 function attentionScaleOf(model: Model): { from: number; to: number } | undefined {
   const { attentionScale } = architectureOf(model);
   const { layers, embeddingLength, headCount, keyLength } = shapeOf(model);
-  if (attentionScale?.layers !== layers || headCount === undefined || headCount === 0) return undefined;
+  if (attentionScale?.layers !== layers || headCount === undefined || headCount === 0)
+    return undefined;
   const perHead = Math.floor(embeddingLength / headCount);
   const scale = (n: number): number => Math.fround(1 / Math.fround(Math.sqrt(n)));
   const [from, to] = [scale(keyLength ?? perHead), scale(perHead)];
@@ -93,14 +94,12 @@ function wholePlan(model: Model): SlicePlan {
   for (const [key, entry] of model.metadata)
     if (!/^(split\.|general\.alignment$)/.test(key))
       keys.push({ key, type: entry.type, value: entry.range });
-  const tensors = [...model.tensors.values()].map(
-    (tensor): TensorEntry => ({
-      name: tensor.name,
-      type: tensor.type,
-      shape: tensor.shape,
-      data: { from: 'file', file: tensor.file, offset: tensor.offset, bytes: tensor.bytes },
-    }),
-  );
+  const tensors = [...model.tensors.values()].map((tensor): TensorEntry => ({
+    name: tensor.name,
+    type: tensor.type,
+    shape: tensor.shape,
+    data: { from: 'file', file: tensor.file, offset: tensor.offset, bytes: tensor.bytes },
+  }));
   return plan('stage', 0, [0, layers], layers, layOut(keys, tensors));
 }
 
@@ -124,4 +123,3 @@ function plan(
     segments: layout.segments,
   };
 }
-

@@ -28,7 +28,7 @@ export async function* sliceStream(
         source = open.get(segment.file) ?? (await openFile(model, segment.file));
         open.set(segment.file, source);
       }
-      for (let done = 0; done < segment.bytes; ) {
+      for (let done = 0; done < segment.bytes;) {
         signal?.throwIfAborted();
         const piece = new Uint8Array(Math.min(COPY_BYTES, segment.bytes - done));
         if (segment.from === 'file' && source !== undefined) {
@@ -52,7 +52,11 @@ async function openFile(model: Model, index: number): Promise<UnchangedSource> {
 }
 
 function endsEarly(model: Model, index: number): MinikeepError {
-  return new MinikeepError('gguf.truncated', `${model.files[index]?.path ?? ''}: the file became shorter`, {
-    next: 'Wait until whatever writes it is done, then try again.',
-  });
+  return new MinikeepError(
+    'gguf.truncated',
+    `${model.files[index]?.path ?? ''}: the file became shorter`,
+    {
+      next: 'Wait until whatever writes it is done, then try again.',
+    },
+  );
 }

@@ -44,7 +44,8 @@ export function stageTensors(model: Model, first: number, end: number): TensorEn
     const block = BLOCK.exec(tensor.name);
     if (block !== null) {
       const layer = Number(block[1]);
-      if (layer >= shape.blocks) throw refusal(model, `it has a tensor of layer ${layer}, beyond its last`);
+      if (layer >= shape.blocks)
+        throw refusal(model, `it has a tensor of layer ${layer}, beyond its last`);
       if (layer < first || layer >= end) continue;
       layersSeen.add(layer);
       tensors.push(copied(tensor, `blk.${layer - first}.${block[2]}`));
@@ -52,7 +53,10 @@ export function stageTensors(model: Model, first: number, end: number): TensorEn
     else if (LAST_ONLY.test(tensor.name)) {
       if (last && tensor.name !== HEAD && tensor.name !== FINAL_NORM) tensors.push(copied(tensor));
     } else if (tensor.name !== EMBEDDING_TENSOR)
-      throw refusal(model, `no rule says which stage the tensor '${printable(tensor.name)}' belongs to`);
+      throw refusal(
+        model,
+        `no rule says which stage the tensor '${printable(tensor.name)}' belongs to`,
+      );
   }
   for (let layer = first; layer < end; layer++)
     if (!layersSeen.has(layer)) throw refusal(model, `layer ${layer} has no tensors`);
@@ -71,7 +75,10 @@ function lastEnds(model: Model, shape: ModelShape): TensorEntry[] {
   const keepHead = head !== undefined && (row.head === 'required' || hasScales(model, head));
   if (!keepHead) return [copied(head ?? shape.embedding, EMBEDDING_TENSOR), copied(norm)];
   return [
-    zeros(EMBEDDING_TENSOR, placeholderType(model, shape), [shape.embeddingLength, shape.vocabSize]),
+    zeros(EMBEDDING_TENSOR, placeholderType(model, shape), [
+      shape.embeddingLength,
+      shape.vocabSize,
+    ]),
     copied(norm),
     copied(head),
   ];
@@ -84,7 +91,10 @@ const hasScales = (model: Model, head: TensorInfo): boolean =>
 function placeholderType(model: Model, shape: ModelShape): GgmlType {
   const type = ggmlType('MXFP4');
   if (shape.embeddingLength % type.blockValues !== 0)
-    throw refusal(model, `its rows of ${shape.embeddingLength} are no multiple of ${type.blockValues}`);
+    throw refusal(
+      model,
+      `its rows of ${shape.embeddingLength} are no multiple of ${type.blockValues}`,
+    );
   return type;
 }
 

@@ -3,7 +3,12 @@ import type { SliceKind } from './facts.ts';
 
 export type Segment =
   | { readonly from: 'memory'; readonly data: Uint8Array }
-  | { readonly from: 'file'; readonly file: number; readonly offset: number; readonly bytes: number }
+  | {
+      readonly from: 'file';
+      readonly file: number;
+      readonly offset: number;
+      readonly bytes: number;
+    }
   | { readonly from: 'zeros'; readonly bytes: number };
 
 export interface SlicePlan {

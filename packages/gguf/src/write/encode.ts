@@ -27,7 +27,8 @@ function fixed(bytes: number, set: (view: DataView) => void): Uint8Array {
 }
 
 export const u32 = (value: number): Uint8Array => fixed(4, (v) => v.setUint32(0, value, true));
-export const u64 = (value: number): Uint8Array => fixed(8, (v) => v.setBigUint64(0, BigInt(value), true));
+export const u64 = (value: number): Uint8Array =>
+  fixed(8, (v) => v.setBigUint64(0, BigInt(value), true));
 
 export function encodeScalar(type: ElementType, value: Scalar): Uint8Array {
   const n = Number(value);
@@ -49,9 +50,9 @@ export function encodeScalar(type: ElementType, value: Scalar): Uint8Array {
     case 'float64':
       return fixed(8, (v) => v.setFloat64(0, n, true));
     case 'uint64':
-      return fixed(8, (v) => v.setBigUint64(0, BigInt(value as bigint), true));
+      return fixed(8, (v) => v.setBigUint64(0, BigInt(value), true));
     case 'int64':
-      return fixed(8, (v) => v.setBigInt64(0, BigInt(value as bigint), true));
+      return fixed(8, (v) => v.setBigInt64(0, BigInt(value), true));
     case 'bool':
       return fixed(1, (v) => v.setUint8(0, value === true ? 1 : 0));
     case 'string':

@@ -65,7 +65,9 @@ export function layOut(keys: readonly KeyEntry[], tensors: readonly TensorEntry[
   for (const tensor of tensors) {
     const bytes = tensorBytes(tensor.type, tensor.shape);
     if (bytes !== segmentBytes(tensor.data))
-      throw new Error(`${tensor.name}: ${segmentBytes(tensor.data)} bytes for a tensor of ${bytes}`);
+      throw new Error(
+        `${tensor.name}: ${segmentBytes(tensor.data)} bytes for a tensor of ${bytes}`,
+      );
     out.memory(
       encodeText(tensor.name),
       u32(tensor.shape.length),
@@ -115,7 +117,8 @@ class SegmentList {
   }
 
   #flush(): void {
-    if (this.#pending.length > 0) this.#segments.push({ from: 'memory', data: concat(this.#pending) });
+    if (this.#pending.length > 0)
+      this.#segments.push({ from: 'memory', data: concat(this.#pending) });
     this.#pending = [];
   }
 }

@@ -24,3 +24,4 @@ export { shapeOf, type ModelShape } from './architectures/shape.ts';
 export { planSlices } from './slice/plan.ts';
 export { sliceStream } from './slice/stream.ts';
 export { scalarKey, arrayKey, layOut, type KeyEntry, type TensorEntry } from './write/layout.ts';
+export { writeGguf, type TensorSource } from './write/writer.ts';

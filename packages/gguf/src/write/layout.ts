@@ -48,11 +48,15 @@ export const arrayKey = (key: string, of: ElementType, values: readonly Scalar[]
 export const segmentBytes = (segment: Segment): number =>
   segment.from === 'memory' ? segment.data.byteLength : segment.bytes;
 
-const padding = (bytes: number): number =>
+/** Zeros between one tensor's end and the next one's aligned start. */
+export const padding = (bytes: number): number =>
   (ALIGNMENT_DEFAULT - (bytes % ALIGNMENT_DEFAULT)) % ALIGNMENT_DEFAULT;
 
-/** Keys and tensors in the given order, alignment 32, every tensor's end padded. */
-export function layOut(keys: readonly KeyEntry[], tensors: readonly TensorEntry[]): Layout {
+/** Everything before the tensors' data, padded so that the data may follow. */
+export function headerOf(
+  keys: readonly KeyEntry[],
+  tensors: readonly Omit<TensorEntry, 'data'>[],
+): Layout {
   const out = new SegmentList();
   out.memory(u32(GGUF_MAGIC), u32(GGUF_VERSION), u64(tensors.length), u64(keys.length));
   for (const { key, type, value } of keys) {
@@ -62,28 +66,29 @@ export function layOut(keys: readonly KeyEntry[], tensors: readonly TensorEntry[
   }
   let offset = 0;
   let dataBytes = 0;
-  for (const tensor of tensors) {
-    const bytes = tensorBytes(tensor.type, tensor.shape);
-    if (bytes !== segmentBytes(tensor.data))
-      throw new Error(
-        `${tensor.name}: ${segmentBytes(tensor.data)} bytes for a tensor of ${bytes}`,
-      );
-    out.memory(
-      encodeText(tensor.name),
-      u32(tensor.shape.length),
-      ...tensor.shape.map(u64),
-      u32(tensor.type.id),
-      u64(offset),
-    );
+  for (const { name, type, shape } of tensors) {
+    const bytes = tensorBytes(type, shape);
+    out.memory(encodeText(name), u32(shape.length), ...shape.map(u64), u32(type.id), u64(offset));
     offset += bytes + padding(bytes);
     dataBytes += bytes;
   }
   out.memory(new Uint8Array(padding(out.bytes)));
-  for (const { data } of tensors) {
-    out.add(data);
-    out.memory(new Uint8Array(padding(segmentBytes(data))));
-  }
   return { segments: out.finish(), bytes: out.bytes, tensorBytes: dataBytes };
+}
+
+/** A whole file: keys and tensors in the given order, alignment 32, every tensor's end padded. */
+export function layOut(keys: readonly KeyEntry[], tensors: readonly TensorEntry[]): Layout {
+  const header = headerOf(keys, tensors);
+  const out = new SegmentList();
+  for (const segment of header.segments) out.add(segment);
+  for (const { name, type, shape, data } of tensors) {
+    const bytes = segmentBytes(data);
+    if (bytes !== tensorBytes(type, shape))
+      throw new Error(`${name}: ${bytes} bytes of data do not fill the tensor`);
+    out.add(data);
+    out.memory(new Uint8Array(padding(bytes)));
+  }
+  return { segments: out.finish(), bytes: out.bytes, tensorBytes: header.tensorBytes };
 }
 
 /** Joins neighbouring pieces of memory, so that a vocabulary's header does not become thousands of segments. */

@@ -1,0 +1,54 @@
+/** Where a command writes: data to stdout, messages to stderr, and no crash when the reader of a pipe leaves. */
+import { once } from 'node:events';
+import { safeJson, safeLine, safeText } from './safe-text.ts';
+
+export class Terminal {
+  readonly stdin: NodeJS.ReadStream;
+  readonly stdout: NodeJS.WriteStream;
+  readonly stderr: NodeJS.WriteStream;
+  /** Aborted when nobody reads stdout any more. */
+  readonly #closed = new AbortController();
+
+  constructor(process: Pick<NodeJS.Process, 'stdin' | 'stdout' | 'stderr'>) {
+    this.stdin = process.stdin;
+    this.stdout = process.stdout;
+    this.stderr = process.stderr;
+    this.stdout.on('error', () => this.#closed.abort());
+    // Without stderr there is nobody to tell.
+    this.stderr.on('error', () => {});
+  }
+
+  get outputClosed(): AbortSignal {
+    return this.#closed.signal;
+  }
+
+  /** A person can type here and see the answer. */
+  get interactive(): boolean {
+    return this.stdin.isTTY && this.stdout.isTTY;
+  }
+
+  /** Text for people, possibly written by others; resolves when there is room for more. */
+  async write(text: string): Promise<void> {
+    await this.#send(safeText(text));
+  }
+
+  async line(text = ''): Promise<void> {
+    await this.#send(`${safeText(text)}\n`);
+  }
+
+  /** One JSON document in one line. */
+  async json(value: unknown): Promise<void> {
+    await this.#send(`${safeJson(value)}\n`);
+  }
+
+  /** A message to the person, on stderr. */
+  note(text: string): void {
+    this.stderr.write(`${safeLine(text, 4_000)}\n`);
+  }
+
+  async #send(text: string): Promise<void> {
+    if (this.#closed.signal.aborted || text === '') return;
+    if (!this.stdout.write(text))
+      await once(this.stdout, 'drain', { signal: this.#closed.signal }).catch(() => {});
+  }
+}

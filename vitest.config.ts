@@ -6,6 +6,7 @@ const long = process.env['MINIKEEP_LONG'] === '1';
 export default defineConfig({
   test: {
     include: ['packages/*/test/**/*.test.ts', 'test/**/*.test.ts'],
+    globalSetup: ['./scripts/vitest-setup.mjs'],
     // Tests start real processes on what may be two shared cores.
     testTimeout: long ? 30 * 60_000 : 60_000,
     hookTimeout: 120_000,

@@ -33,11 +33,15 @@ export function cuts(text: string): number[] {
 }
 
 /** Collects a flag that may be given several times. */
-export function collect(max: number, lengthMax: number): (text: string, before: string[]) => string[] {
+export function collect(
+  max: number,
+  lengthMax: number,
+): (text: string, before: string[]) => string[] {
   return (text, before) => {
     if (text === '' || text.length > lengthMax)
       throw new InvalidArgumentError(`It must have 1 to ${lengthMax} characters.`);
-    if (before.length >= max) throw new InvalidArgumentError(`It can be given ${max} times at most.`);
+    if (before.length >= max)
+      throw new InvalidArgumentError(`It can be given ${max} times at most.`);
     return [...before, text];
   };
 }

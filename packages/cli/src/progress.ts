@@ -10,7 +10,11 @@ export class Progress {
   #lastMs = -Infinity;
 
   /** `quiet`: never shows anything (also when stderr is no terminal). */
-  constructor(stream: NodeJS.WriteStream, quiet: boolean, now: () => number = () => performance.now()) {
+  constructor(
+    stream: NodeJS.WriteStream,
+    quiet: boolean,
+    now: () => number = () => performance.now(),
+  ) {
     this.#stream = stream;
     this.#now = now;
     this.#on = stream.isTTY && !quiet;

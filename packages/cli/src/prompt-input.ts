@@ -15,11 +15,18 @@ export async function readPrompt(
 ): Promise<string> {
   const text = prompt === '-' ? await readAll(stdin, signal) : prompt;
   if (text.trim() === '')
-    throw usage('prompt.empty', 'the prompt is empty', 'Write a PROMPT, or leave it out on a terminal to chat.');
+    throw usage(
+      'prompt.empty',
+      'the prompt is empty',
+      'Write a PROMPT, or leave it out on a terminal to chat.',
+    );
   return text;
 }
 
-async function readAll(stdin: AsyncIterable<Buffer | string>, signal: AbortSignal): Promise<string> {
+async function readAll(
+  stdin: AsyncIterable<Buffer | string>,
+  signal: AbortSignal,
+): Promise<string> {
   const parts: Buffer[] = [];
   let size = 0;
   const aborted = Promise.withResolvers<never>();

@@ -1,20 +1,30 @@
 /** Prints an error in its one form: what happened, and what to do next; one line of JSON under --json. */
 import { EXIT, MinikeepError, toMinikeepError } from '@minikeep/protocol';
-import { CommanderError } from 'commander';
+import type { CommanderError } from 'commander';
 import { safeJson, safeLine } from './safe-text.ts';
 
 /** What commander says, as an error of ours; its own codes are an implementation detail. */
 export function fromCommander(error: CommanderError, command: string): MinikeepError {
-  const what = error.code.replace(/^commander\./, '').replaceAll(/([A-Z])/g, (c) => `_${c.toLowerCase()}`);
-  return new MinikeepError(`usage.${what}`, error.message.replace(/^error: /, ''), {
-    next: `${command} --help`,
-    exitCode: EXIT.usage,
-  });
+  const what = error.code
+    .replace(/^commander\./, '')
+    .replaceAll(/([A-Z])/g, (c) => `_${c.toLowerCase()}`);
+  return new MinikeepError(
+    `usage.${what}`,
+    error.message.replace(/^error: /, '').replaceAll('\n', ' '),
+    {
+      next: `${command} --help`,
+      exitCode: EXIT.usage,
+    },
+  );
 }
 
 export function reportError(
   thrown: unknown,
-  options: { readonly json: boolean; readonly verbose: boolean; readonly stderr: NodeJS.WriteStream },
+  options: {
+    readonly json: boolean;
+    readonly verbose: boolean;
+    readonly stderr: NodeJS.WriteStream;
+  },
 ): MinikeepError {
   const error = toMinikeepError(thrown);
   const { stderr } = options;

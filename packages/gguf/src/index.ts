@@ -19,7 +19,9 @@ export {
   rangeRefusal,
   rangesOf,
   summarise,
+  windowPeriodOf,
 } from './architectures/cuts.ts';
+export { slides } from './architectures/windows.ts';
 export { shapeOf, type ModelShape } from './architectures/shape.ts';
 export { planSlices } from './slice/plan.ts';
 export { sliceStream } from './slice/stream.ts';

@@ -2,8 +2,8 @@
 import { formatBytes } from './format.ts';
 import type { ModelFacts, Placement, StagePlacement } from './types.ts';
 
-/** Lines for a terminal, without colour. */
-export function explain(model: ModelFacts, placement: Placement): string[] {
+/** One line about the model, then one a stage. Lines for a terminal, without colour. */
+export function placementTable(model: ModelFacts, placement: Placement): string[] {
   const { options, stages } = placement;
   const lines = [
     `${model.name}: ${model.architecture}, ${model.layers.length} layers, context ${options.contextTokens} × ${options.parallel}, ${options.mode}`,
@@ -28,10 +28,11 @@ export function explain(model: ModelFacts, placement: Placement): string[] {
       `All nodes are on one machine: ${formatBytes(total)} of ${formatBytes(options.sharedBudgetBytes)} together.`,
     );
   }
-  return [...lines, '', ...reasons(model, placement)];
+  return lines;
 }
 
-function reasons(model: ModelFacts, placement: Placement): string[] {
+/** Why the boundaries lie where they do, what is exact and what is not. */
+export function explain(model: ModelFacts, placement: Placement): string[] {
   const { stages, options } = placement;
   const slowest = stages.reduce((a, b) => (b.cost > a.cost ? b : a));
   const lines: string[] = [];

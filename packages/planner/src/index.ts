@@ -1,6 +1,7 @@
 /** Where a model's layers go: pure functions from a model's facts and nodes to a placement. */
 export * from './cluster-config.ts';
 export * from './explain.ts';
+export * from './facts.ts';
 export * from './format.ts';
 export * from './memory.ts';
 export * from './place.ts';

@@ -9,7 +9,7 @@
 import { costModel, type CostModel } from './cost.ts';
 import { noFit } from './no-fit.ts';
 import { stageMemoryTable } from './memory.ts';
-import { MinikeepError } from '@minikeep/protocol';
+import { EXIT, MinikeepError } from '@minikeep/protocol';
 import type { ModelFacts, NodeFacts, Placement, PlanOptions, StageMemory } from './types.ts';
 
 /** Room for rounding when a stage's cost is compared with the smallest maximum. */
@@ -25,7 +25,6 @@ interface Chosen {
 interface Problem {
   readonly model: ModelFacts;
   readonly nodes: readonly NodeFacts[];
-  readonly boundaries: readonly number[];
   readonly everyNode: boolean;
   readonly memory: (first: number, end: number) => StageMemory;
   readonly cost: CostModel;
@@ -44,12 +43,11 @@ export function plan(
   if (nodes.length === 0)
     throw new MinikeepError('plan.no_nodes', 'there is no node to place the model on', {
       next: 'Name at least one node.',
-      exitCode: 2,
+      exitCode: EXIT.usage,
     });
   const problem: Problem = {
     model,
     nodes,
-    boundaries: [0, ...model.allowedCuts, model.layers.length],
     everyNode: options.useEveryNode ?? true,
     memory: stageMemoryTable(model, options),
     cost: costModel(model, nodes),
@@ -68,19 +66,22 @@ function forced(p: Problem, cuts: readonly number[], options: PlanOptions): Chos
     throw new MinikeepError(
       'plan.cuts',
       `${cuts.length} cuts make ${cuts.length + 1} stages, but there are ${p.nodes.length} nodes`,
-      { next: `Give ${p.nodes.length - 1} cuts, or ${cuts.length + 1} nodes.`, exitCode: 2 },
+      {
+        next: `Give ${p.nodes.length - 1} cuts, or ${cuts.length + 1} nodes.`,
+        exitCode: EXIT.usage,
+      },
     );
   const bounds = [0, ...cuts, p.model.layers.length];
   const chosen: Chosen[] = [];
   for (let node = 0; node < p.nodes.length; node++) {
     const first = bounds[node] ?? 0;
     const end = bounds[node + 1] ?? 0;
-    if (!(first < end) || !p.boundaries.includes(first))
-      throw new MinikeepError(
-        'plan.cuts',
-        `${p.model.name} can't be cut before layer ${first < end ? first : end}`,
-        { next: `Cut before one of these layers: ${list(p.model.allowedCuts)}.`, exitCode: 2 },
-      );
+    const why = first < end ? p.model.rangeRefusal(first, end) : 'the cuts have to rise';
+    if (why !== undefined)
+      throw new MinikeepError('plan.cuts', `${p.model.name} can't be cut so: ${why}`, {
+        next: `To cut it in two, cut before one of these layers: ${list(p.model.allowedCuts)}.`,
+        exitCode: EXIT.usage,
+      });
     if (!fits(p, node, first, end)) throw noFit(p.model, p.nodes, options);
     chosen.push({ node, first, end });
   }
@@ -91,17 +92,27 @@ const fits = (p: Problem, node: number, first: number, end: number): boolean =>
   p.memory(first, end).total <= (p.nodes[node]?.budgetBytes ?? 0);
 
 function best(p: Problem, options: PlanOptions): Chosen[] {
-  if (p.everyNode && p.nodes.length > p.boundaries.length - 1)
-    throw new MinikeepError(
-      'plan.too_many_nodes',
-      `${p.model.name} can be cut into ${p.boundaries.length - 1} stages at most, not ${p.nodes.length}`,
-      { next: `Use at most ${p.boundaries.length - 1} nodes.`, exitCode: 2 },
-    );
+  const { name, layers } = p.model;
+  if (p.everyNode && p.nodes.length > layers.length)
+    throw tooMany(`${name} has ${layers.length} layers, too few for ${p.nodes.length} stages`);
   const worst = search(p, Infinity, (soFar, stage) => Math.max(soFar, stage));
-  if (worst === undefined) throw noFit(p.model, p.nodes, options);
+  if (worst === undefined) {
+    // Nothing fits: is it the memory, or is there no such division at all?
+    const roomy = p.nodes.map((node) => ({ ...node, budgetBytes: Infinity }));
+    if (search({ ...p, nodes: roomy }, Infinity, Math.max) === undefined)
+      throw tooMany(`${name} can't be cut into ${p.nodes.length} stages`);
+    throw noFit(p.model, p.nodes, options);
+  }
   const limit = worst.value * (1 + COST_TOLERANCE);
   const shortest = search(p, limit, (soFar, stage, hop) => soFar + stage + hop);
   return (shortest ?? worst).chosen;
+}
+
+function tooMany(message: string): MinikeepError {
+  return new MinikeepError('plan.too_many_nodes', message, {
+    next: 'Use fewer nodes.',
+    exitCode: EXIT.usage,
+  });
 }
 
 interface Found {
@@ -112,37 +123,36 @@ interface Found {
 type Combine = (soFar: number, stageCost: number, hopCost: number) => number;
 
 /**
- * Dynamic programming over (nodes seen, boundary reached). Invariant: `table[b]` is the smallest combined value of
- * all ways to put the layers before boundary b on the nodes seen so far, every stage within memory and `limit`.
+ * Dynamic programming over (nodes seen, layers placed). Invariant: `table[b]` is the smallest combined value of
+ * all ways to put the first b layers on the nodes seen so far, every stage within memory and `limit`.
  */
 function search(p: Problem, limit: number, combine: Combine): Found | undefined {
-  const n = p.boundaries.length;
+  const count = p.model.layers.length;
+  const n = count + 1;
   let table: (Found | undefined)[] = Array.from({ length: n }, () => undefined);
   table[0] = { value: 0, chosen: [] };
   for (const [node, facts] of p.nodes.entries()) {
     const next: (Found | undefined)[] = p.everyNode
       ? Array.from({ length: n }, () => undefined)
       : [...table];
-    for (let from = 0; from < n - 1; from++) {
+    for (let from = 0; from < count; from++) {
       const before = table[from];
       if (before === undefined) continue;
       for (let to = from + 1; to < n; to++) {
-        const first = p.boundaries[from] ?? 0;
-        const end = p.boundaries[to] ?? 0;
-        // More layers only need more memory, but the last boundary adds the head: ask each time.
-        if (!fits(p, node, first, end)) continue;
-        const cost = p.cost.stage(facts, first, end);
-        if (cost > limit) continue;
-        const hop = to === n - 1 ? 0 : p.cost.hop(facts);
+        // More layers only need more memory, but the last one brings the head: ask each time.
+        if (!fits(p, node, from, to)) continue;
+        const cost = p.cost.stage(facts, from, to);
+        if (cost > limit || p.model.rangeRefusal(from, to) !== undefined) continue;
+        const hop = to === count ? 0 : p.cost.hop(facts);
         const value = combine(before.value, cost, hop);
         const held = next[to];
         if (held === undefined || value < held.value)
-          next[to] = { value, chosen: [...before.chosen, { node, first, end }] };
+          next[to] = { value, chosen: [...before.chosen, { node, first: from, end: to }] };
       }
     }
     table = next;
   }
-  return table[n - 1];
+  return table[count];
 }
 
 function describe(p: Problem, chosen: readonly Chosen[], options: PlanOptions): Placement {

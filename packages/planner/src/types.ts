@@ -39,8 +39,10 @@ export interface ModelFacts {
   readonly headCount: number;
   /** The context the model was trained for, in tokens; 0 when the file does not say. */
   readonly contextLength: number;
-  /** Layers before which a slice may begin (0 < cut < layers), in order. */
+  /** Where the model may be cut in two (0 < cut < layers), in order. For messages: ranges decide. */
   readonly allowedCuts: readonly number[];
+  /** Why layers first <= i < end can't be a stage, or undefined if they can. Pure. */
+  readonly rangeRefusal: (first: number, end: number) => string | undefined;
 }
 
 export interface NodeFacts {

@@ -19,7 +19,7 @@ export function bruteForce(
   for (const used of subsets(nodes)) {
     if (used.length === 0 || ((options.useEveryNode ?? true) && used.length < nodes.length))
       continue;
-    for (const cuts of subsets(model.allowedCuts)) {
+    for (const cuts of subsets(model.layers.slice(1).map((_, i) => i + 1))) {
       if (cuts.length !== used.length - 1) continue;
       const bounds = [0, ...cuts, model.layers.length];
       let slowest = 0;
@@ -28,6 +28,7 @@ export function bruteForce(
       for (const [i, node] of used.entries()) {
         const first = bounds[i] ?? 0;
         const end = bounds[i + 1] ?? 0;
+        fits &&= model.rangeRefusal(first, end) === undefined;
         fits &&= stageMemory(model, first, end, options).total <= node.budgetBytes;
         const stage = cost.stage(node, first, end);
         slowest = Math.max(slowest, stage);

@@ -2,7 +2,7 @@
 import { MinikeepError } from '@minikeep/protocol';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { explain } from '../src/explain.ts';
+import { explain, placementTable } from '../src/explain.ts';
 import { plan } from '../src/place.ts';
 import type { LayerFacts, ModelFacts, NodeFacts, PlanOptions } from '../src/types.ts';
 import { bruteForce } from './brute-force.ts';
@@ -38,7 +38,17 @@ function model(layers: readonly LayerFacts[], more: Partial<ModelFacts> = {}): M
     headCount: 8,
     contextLength: 4096,
     allowedCuts: layers.slice(1).map((_, i) => i + 1),
+    rangeRefusal: () => undefined,
     ...more,
+  };
+}
+
+/** Cuts as an architecture with a window pattern has them: a stage begins and ends at one of these. */
+function onlyCuts(layers: readonly LayerFacts[], cuts: readonly number[]): Partial<ModelFacts> {
+  const bounds = new Set([0, ...cuts, layers.length]);
+  return {
+    allowedCuts: cuts,
+    rangeRefusal: (first, end) => (bounds.has(first) && bounds.has(end) ? undefined : 'refused'),
   };
 }
 
@@ -103,7 +113,10 @@ describe('plan', () => {
   it('takes only allowed cuts', () => {
     const m = model(
       Array.from({ length: 12 }, () => layer(10)),
-      { allowedCuts: [2, 6] },
+      onlyCuts(
+        Array.from({ length: 12 }, () => layer(10)),
+        [2, 6],
+      ),
     );
     expect(plan(m, [node('a', 9_999), node('b', 9_999)], OPTIONS).cuts).toEqual([6]);
   });
@@ -121,7 +134,10 @@ describe('plan', () => {
   it('says what is wrong with cuts that were asked for', () => {
     const m = model(
       Array.from({ length: 12 }, () => layer(10)),
-      { allowedCuts: [2, 6] },
+      onlyCuts(
+        Array.from({ length: 12 }, () => layer(10)),
+        [2, 6],
+      ),
     );
     const two = [node('a', 9_999), node('b', 9_999)];
     expect(plan(m, two, { ...OPTIONS, cuts: [2] }).cuts).toEqual([2]);
@@ -165,12 +181,12 @@ describe('plan', () => {
   it('explains itself', () => {
     const m = model(Array.from({ length: 12 }, () => layer(10)));
     const placement = plan(m, [node('a', 1_000), node('b', 1_000)], OPTIONS);
-    expect(explain(m, placement).join('\n')).toMatchInlineSnapshot(`
+    expect([...placementTable(m, placement), ...explain(m, placement)].join('\n'))
+      .toMatchInlineSnapshot(`
       "test: llama, 12 layers, context 1024 × 1, exact
       node  layers   weights  KV cache   compute  process    total    budget  used
       a        0–5  70.0 MiB  12.0 MiB  5.00 MiB  256 MiB  343 MiB  1000 MiB  34 %
       b       6–11  60.0 MiB  12.0 MiB  5.00 MiB  128 MiB  205 MiB  1000 MiB  21 %
-
       This model can be cut before any of its 12 layers.
       No allowed placement has a faster slowest stage: a reads 50 % of the weights that a token needs.
       Weights and KV cache follow from the file; compute buffers are an estimate.
@@ -200,6 +216,7 @@ describe('plan', () => {
             }),
             { minLength: 1, maxLength: 4 },
           ),
+          forbidden: fc.array(fc.integer({ min: 1, max: 7 }), { maxLength: 2 }),
           every: fc.boolean(),
           known: fc.boolean(),
         }),
@@ -209,7 +226,15 @@ describe('plan', () => {
       fc.property(facts, (c) => {
         const m = model(
           c.layers.map((l) => ({ ...layer(l.mib), activeBytes: l.mib * MIB * l.active })),
-          { headBytes: c.head * MIB, allowedCuts: c.cuts },
+          {
+            headBytes: c.head * MIB,
+            // Some lengths are refused wherever they lie, as real architectures do.
+            rangeRefusal: (first, end) =>
+              (c.forbidden.includes(end - first) && end - first < c.layers.length) ||
+              (first > 0 && !c.cuts.includes(first))
+                ? 'refused'
+                : undefined,
+          },
         );
         const nodes = c.nodes.map((n, i) =>
           node(`n${i}`, n.mib, {

@@ -1,0 +1,2 @@
+/** The command line; its process is main.ts. */
+export { makeProgram, VERSION } from './program.ts';

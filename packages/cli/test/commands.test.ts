@@ -1,0 +1,123 @@
+/** The commands that need no cluster, with the real program: exit codes, JSON, errors, untrusted text. */
+import { needSharedModel } from '@minikeep/testkit';
+import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { jsonError, minikeep } from './minikeep.ts';
+
+const scratch = mkdtempSync(path.join(tmpdir(), 'minikeep-cli-'));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+const file = (name: string): string => path.join(scratch, name);
+
+describe('usage', () => {
+  it('shows help with examples for every command', async () => {
+    for (const command of [[], ['plan'], ['model'], ['model', 'show']]) {
+      const help = await minikeep([...command, '--help']);
+      expect(help.code, command.join(' ')).toBe(0);
+      expect(help.stdout).toMatch(/^Usage: minikeep/);
+      expect(help.stderr).toBe('');
+      if (command.join(' ') !== 'model') expect(help.stdout).toContain('Examples:');
+    }
+  });
+
+  it('is help on stderr and exit 2 without a command', async () => {
+    const ended = await minikeep([]);
+    expect(ended).toMatchObject({ code: 2, stdout: '' });
+    expect(ended.stderr).toContain('Examples:');
+  });
+
+  it.each([
+    [['nonsense'], 'usage.unknown_command'],
+    [['plan'], 'usage.missing_argument'],
+    [['plan', 'x.gguf', 'y'], 'usage.excess_arguments'],
+    [['plan', 'x.gguf', '--nonsense'], 'usage.unknown_option'],
+    [['plan', 'x.gguf', '--local', '0'], 'usage.invalid_argument'],
+    [['plan', 'x.gguf', '--mode', 'slow'], 'usage.invalid_argument'],
+    [['plan', 'x.gguf', '--local', '2', '--nodes', 'c.yaml'], 'usage.nodes'],
+    [['plan', 'nonsense'], 'model.unknown'],
+  ])('%j is %s', async (args, code) => {
+    const ended = await minikeep([...args, '--json']);
+    expect(ended).toMatchObject({ code: 2, stdout: '' });
+    expect(jsonError(ended)).toMatchObject({ code });
+    const plain = await minikeep(args);
+    expect(plain.code).toBe(2);
+    expect(plain.stderr).toMatch(new RegExp(`^error ${code}: .+\n  next: .+\n$`));
+  });
+});
+
+describe('a file that is no model', () => {
+  writeFileSync(file('empty.gguf'), '');
+  writeFileSync(file('text.gguf'), 'hello, this is text and not a model at all');
+  writeFileSync(file('short.gguf'), 'GGUF\u0003\u0000\u0000\u0000');
+  mkdirSync(file('folder.gguf'));
+
+  it.each([
+    ['empty.gguf', /^gguf\./],
+    ['text.gguf', /^gguf\./],
+    ['short.gguf', /^gguf\./],
+    ['folder.gguf', /^gguf\./],
+    ['missing.gguf', /^gguf\./],
+  ])('%s', async (name, code) => {
+    for (const command of [['model', 'show'], ['plan']]) {
+      const ended = await minikeep([...command, file(name), '--json']);
+      expect(ended).toMatchObject({ code: 1, stdout: '' });
+      expect(jsonError(ended).code).toMatch(code);
+      expect(jsonError(ended).next).not.toBe('');
+      expect(ended.seconds).toBeLessThan(10);
+    }
+  });
+
+  it('a hostile file name is shown, not obeyed', async () => {
+    const ended = await minikeep(['model', 'show', file('\u001b]0;owned\u0007.gguf')]);
+    expect(ended.code).toBe(1);
+    // oxlint-disable-next-line no-control-regex -- control characters are what this is about
+    expect(ended.stderr).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f]/);
+  });
+});
+
+describe('model show and plan', () => {
+  it('describe a real model', async (ctx) => {
+    const model = needSharedModel(ctx, 'stories260K.gguf');
+    const shown = JSON.parse(
+      (await minikeep(['model', 'show', model, '--json'])).stdout,
+    ) as unknown;
+    expect(shown).toMatchObject({
+      architecture: 'llama',
+      layers: 5,
+      sha256: '74e21085558e45b1591b77bafdf8d36df470c930c4b918bbb5b8e66fb0b14b8e',
+      split: { supported: true, layers: 5, allowed_cuts: [1, 2, 3, 4] },
+    });
+    const planned = JSON.parse(
+      (await minikeep(['plan', model, '--json', '--cuts', '1,4'])).stdout,
+    ) as { stages: { layers: number[]; total_bytes: number; budget_bytes: number }[] };
+    expect(planned).toMatchObject({ cuts: [1, 4], layers: 5 });
+    expect(planned.stages.map((s) => s.layers)).toEqual([
+      [0, 1],
+      [1, 4],
+      [4, 5],
+    ]);
+    for (const stage of planned.stages) expect(stage.total_bytes).toBeLessThan(stage.budget_bytes);
+  });
+
+  it('say why a model does not fit the nodes of a cluster file', async (ctx) => {
+    const model = needSharedModel(ctx, 'SmolLM2-135M-Instruct.Q4_1.gguf');
+    writeFileSync(file('tiny.yaml'), 'nodes: [{ name: a, memory: 1 GiB, budget: 64 MiB }]\n');
+    const args = ['plan', model, '--nodes', file('tiny.yaml'), '--json'];
+    const ended = await minikeep(args);
+    expect(ended).toMatchObject({ code: 1, stdout: '' });
+    expect(jsonError(ended)).toMatchObject({ code: 'plan.no_fit' });
+    truncateSync(file('tiny.yaml'), 10);
+    expect(jsonError(await minikeep(args))).toMatchObject({ code: 'config.invalid' });
+    rmSync(file('tiny.yaml'));
+    expect(jsonError(await minikeep(args))).toMatchObject({ code: 'config.unreadable' });
+  });
+
+  it('end in peace when the reader leaves', async (ctx) => {
+    const model = needSharedModel(ctx, 'SmolLM2-135M-Instruct.Q4_1.gguf');
+    const ended = await minikeep(['model', 'show', model], {
+      onStart: (child) => child.stdout?.destroy(),
+    });
+    expect(ended).toMatchObject({ code: 0, signal: null, stderr: '' });
+  });
+});

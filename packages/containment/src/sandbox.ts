@@ -12,9 +12,19 @@ export interface SandboxLimits {
   readonly threads_max: number;
   /** Attempts after which the process is stopped. */
   readonly violations_max: number;
+  /**
+   * Violations of one kind that are passed on one by one; later ones only raise the `count` of the next report, so
+   * that a flood cannot write at will. Nothing is lost: `SandboxExit.violations` counts all. A canary, which must see
+   * each of its attempts, raises it.
+   */
+  readonly reports_per_kind_max: number;
 }
 
-export const DEFAULT_SANDBOX_LIMITS: SandboxLimits = { threads_max: 64, violations_max: 100 };
+export const DEFAULT_SANDBOX_LIMITS: SandboxLimits = {
+  threads_max: 64,
+  violations_max: 100,
+  reports_per_kind_max: 5,
+};
 
 export interface SandboxSpec {
   readonly purpose: SandboxPurpose;

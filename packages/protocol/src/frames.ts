@@ -3,6 +3,7 @@
  * so that passing a frame on costs no decoding and at most one copy.
  */
 import { Client, Metadata as GrpcMetadata, type ClientDuplexStream } from '@grpc/grpc-js';
+import type { CallContext } from 'nice-grpc-common';
 import { EXIT, MinikeepError } from './errors.ts';
 import { FRAME_BYTES_MAX } from './frame.ts';
 import { FrameAck } from './generated/v1.ts';
@@ -72,6 +73,12 @@ export const RawDataPlaneDefinition = {
     options: {},
   },
 } as const;
+
+/** A server's handler of the method: payloads in, one acknowledgement out when the stream is accepted. */
+export type FramesHandler = (
+  request: AsyncIterable<Uint8Array>,
+  context: CallContext,
+) => AsyncGenerator<FrameAck, void, undefined>;
 
 export const FRAMES_METADATA = {
   deployment: 'minikeep-deployment',

@@ -5,3 +5,5 @@ export * from './frame-encode.ts';
 export * from './sampling.ts';
 export * from './limits.ts';
 export * from './identity.ts';
+export * from './log.ts';
+export * from './event-queue.ts';

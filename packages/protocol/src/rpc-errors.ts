@@ -100,11 +100,7 @@ function detailOf(bytes: Uint8Array | string | undefined): ErrorDetail | undefin
 }
 
 /** What a failed call without an error of ours means. */
-export function connectionError(
-  thrown: unknown,
-  who: string,
-  signal?: AbortSignal,
-): unknown {
+export function connectionError(thrown: unknown, who: string, signal?: AbortSignal): unknown {
   if (signal?.aborted === true) {
     const reason: unknown = signal.reason;
     if (reason instanceof MinikeepError) return reason;

@@ -288,6 +288,8 @@ export interface StageStateResponse {
   /** The engine's process is stopped (SIGSTOP, debugger). */
   engineStopped: boolean;
   engineAlive: boolean;
+  /** Processor time of the engine's process so far: still growing when it computes. */
+  engineCpuSeconds: number;
 }
 
 export interface UnloadRequest {
@@ -3331,6 +3333,7 @@ function createBaseStageStateResponse(): StageStateResponse {
     oldestSeconds: 0,
     engineStopped: false,
     engineAlive: false,
+    engineCpuSeconds: 0,
   };
 }
 
@@ -3356,6 +3359,9 @@ export const StageStateResponse: MessageFns<StageStateResponse> = {
     }
     if (message.engineAlive !== false) {
       writer.uint32(56).bool(message.engineAlive);
+    }
+    if (message.engineCpuSeconds !== 0) {
+      writer.uint32(65).double(message.engineCpuSeconds);
     }
     return writer;
   },
@@ -3429,6 +3435,14 @@ export const StageStateResponse: MessageFns<StageStateResponse> = {
             message.engineAlive = reader.bool();
             continue;
           }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.engineCpuSeconds = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3453,6 +3467,7 @@ export const StageStateResponse: MessageFns<StageStateResponse> = {
     message.oldestSeconds = object.oldestSeconds ?? 0;
     message.engineStopped = object.engineStopped ?? false;
     message.engineAlive = object.engineAlive ?? false;
+    message.engineCpuSeconds = object.engineCpuSeconds ?? 0;
     return message;
   },
 };

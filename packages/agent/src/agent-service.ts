@@ -1,0 +1,200 @@
+/** The agent's answers to the coordinator (proto/minikeep/v1/agent.proto). Access is settled before any of this runs. */
+import { availableParallelism, totalmem } from 'node:os';
+import type { ChatMessage, TextRequest } from '@minikeep/engine';
+import {
+  EXIT,
+  EventQueue,
+  MinikeepError,
+  PROTOCOL_VERSION,
+  toMinikeepError,
+} from '@minikeep/protocol';
+import type {
+  AgentServiceImplementation,
+  HelloResponse,
+  LoadResponse,
+  TextRequest as TextMessage,
+} from '@minikeep/protocol/v1';
+import type { NodeCanary } from './canary.ts';
+import type { EventHub } from './event-hub.ts';
+import type { HostedDeployment } from './hosted-deployment.ts';
+import type { Hosts } from './hosts.ts';
+import { receiveSlice } from './receive-slice.ts';
+import type { SliceStore } from './slice-store.ts';
+
+const TEXT_TIMEOUT_MS_MAX = 120_000;
+const SLICES_ASKED_MAX = 16;
+const LOAD_EVENTS_MAX = 1_000;
+const JSON_LENGTH_MAX = 1024 * 1024;
+
+export interface AgentServiceOptions {
+  readonly node: string;
+  readonly cluster: string;
+  readonly version: string;
+  readonly store: SliceStore;
+  readonly hub: EventHub;
+  readonly hosts: Hosts;
+  readonly canary: NodeCanary;
+  /** Where this agent listens; known once it does. */
+  address(): string;
+  readonly sandbox: NonNullable<HelloResponse['sandbox']>;
+  readonly sandboxOff: boolean;
+}
+
+export function agentService(options: AgentServiceOptions): AgentServiceImplementation {
+  const { store, hub, hosts } = options;
+  return {
+    async hello(request) {
+      if (request.protocolVersion !== PROTOCOL_VERSION)
+        throw new MinikeepError(
+          'version.mismatch',
+          `the coordinator speaks protocol ${request.protocolVersion}, node ${options.node} speaks ${PROTOCOL_VERSION}`,
+          { next: 'Install the same version of minikeep on every node.' },
+        );
+      return {
+        protocolVersion: PROTOCOL_VERSION,
+        node: options.node,
+        minikeepVersion: options.version,
+        platform: `${process.platform}-${process.arch}`,
+        cpuCount: availableParallelism(),
+        memoryBytes: totalmem(),
+        sandbox: options.sandbox,
+        sandboxOff: options.sandboxOff,
+        address: options.address(),
+        pid: process.pid,
+      };
+    },
+
+    watch: (_, context) => hub.watch(context.signal),
+
+    async findSlices(request) {
+      if (request.slices.length > SLICES_ASKED_MAX) throw tooMany('slices');
+      const slices = [];
+      for (const { sha256 } of request.slices)
+        slices.push({ sha256, held: await store.pin(request.deployment, sha256) });
+      return { slices };
+    },
+
+    putSlice: (request) => receiveSlice(store, request),
+
+    async *load(request, context) {
+      const host = await hosts.forEpoch(request.deployment, request.epoch);
+      const events = new EventQueue<LoadResponse>(LOAD_EVENTS_MAX);
+      let told = -1;
+      const loading = host.load(
+        request,
+        (fraction) => {
+          // A hundredth is fine enough to show.
+          const hundredths = Math.floor(fraction * 100);
+          if (hundredths <= told) return;
+          told = hundredths;
+          events.push({ event: { $case: 'progress', value: { fraction } } });
+        },
+        context.signal,
+      );
+      loading.then(
+        (ready) => {
+          events.push({ event: { $case: 'ready', value: ready } });
+          events.end();
+        },
+        (error: unknown) => events.end(toMinikeepError(error)),
+      );
+      yield* events;
+    },
+
+    async connect(request) {
+      const host = hosts.find(request.deployment);
+      const { stage } = host;
+      if (stage === undefined || host.epoch !== request.epoch)
+        throw new MinikeepError('deployment.no_stage', `${request.deployment} has no stage here`, {
+          next: 'Deploy again.',
+        });
+      await stage.connect(request.upstream, request.downstream, request.downstreamAddress);
+      return {};
+    },
+
+    async text(request) {
+      const host = hosts.find(request.deployment);
+      const timeoutMs = Math.min(request.timeoutMs || TEXT_TIMEOUT_MS_MAX, TEXT_TIMEOUT_MS_MAX);
+      const result = await host.text(textRequest(request), timeoutMs);
+      if (result.op === 'detokenize') return { tokens: [], text: result.text, warnings: [] };
+      if (result.op === 'tokenize') return { tokens: [...result.tokens], text: '', warnings: [] };
+      return { tokens: [...result.tokens], text: result.prompt, warnings: [...result.warnings] };
+    },
+
+    stageState: (request) => stageState(hosts.find(request.deployment)),
+
+    async unload(request) {
+      await hosts.end(request.deployment, 'the deployment ended');
+      return {};
+    },
+
+    canary: (_, context) => options.canary.run(context.signal),
+  };
+}
+
+async function stageState(host: HostedDeployment) {
+  const counters = host.stage?.counters();
+  const engine = await host.engineState();
+  return {
+    epoch: host.epoch,
+    framesIn: counters?.framesIn ?? 0,
+    framesOut: counters?.framesOut ?? 0,
+    framesSent: counters?.framesSent ?? 0,
+    oldestSeconds: counters?.oldestSeconds ?? 0,
+    engineStopped: engine.stopped,
+    engineAlive: engine.alive,
+    engineCpuSeconds: engine.cpuSeconds,
+  };
+}
+
+function textRequest(message: TextMessage): TextRequest {
+  const { work } = message;
+  if (work?.$case === 'tokenize')
+    return {
+      op: 'tokenize',
+      text: work.value.text,
+      add_special: work.value.addSpecial,
+      parse_special: work.value.parseSpecial,
+    };
+  if (work?.$case === 'detokenize')
+    return { op: 'detokenize', tokens: work.value.tokens, special: work.value.special };
+  if (work?.$case !== 'chat') throw tooMany('kinds of text work');
+  const templateArguments = jsonObject(work.value.templateArgumentsJson);
+  return {
+    op: 'chat',
+    messages: work.value.messages.map((m): ChatMessage => ({
+      ...jsonObject(m.extraJson),
+      role: m.role,
+      content: m.content,
+    })),
+    add_generation_prompt: work.value.addGenerationPrompt,
+    now_seconds: work.value.nowSeconds,
+    ...(work.value.templateArgumentsJson === '' ? {} : { template_arguments: templateArguments }),
+  };
+}
+
+/** A JSON object from outside, or an empty one for an empty string. Throws `generate.json_invalid`. */
+function jsonObject(text: string): Record<string, unknown> {
+  if (text === '') return {};
+  const value: unknown = text.length > JSON_LENGTH_MAX ? undefined : parseJson(text);
+  if (typeof value === 'object' && value !== null && !Array.isArray(value))
+    return value as Record<string, unknown>;
+  throw new MinikeepError('generate.json_invalid', 'a field of the request is not a JSON object', {
+    next: 'Send template arguments and extra message fields as JSON objects of at most 1 MiB.',
+    exitCode: EXIT.usage,
+  });
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function tooMany(what: string): MinikeepError {
+  return new MinikeepError('node.bad_request', `the request names too many or unknown ${what}`, {
+    next: 'The coordinator runs another version: compare versions with `minikeep nodes`.',
+  });
+}

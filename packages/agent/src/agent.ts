@@ -1,0 +1,100 @@
+/** One agent: store, events, deployments and the server, put together; and taken apart again without leaving anything. */
+import { MinikeepError, type Logger } from '@minikeep/protocol';
+import {
+  accessInterceptor,
+  listen,
+  makeServer,
+  RawDataPlaneDefinition,
+  readCredentials,
+  type AccessRules,
+} from '@minikeep/protocol/rpc';
+import { AgentServiceDefinition, type HelloResponse } from '@minikeep/protocol/v1';
+import { agentService } from './agent-service.ts';
+import type { NodeCanary } from './canary.ts';
+import type { AgentConfig } from './config.ts';
+import { dataPlane } from './data-plane.ts';
+import type { EngineStarter } from './engine-port.ts';
+import { EventHub } from './event-hub.ts';
+import { Hosts } from './hosts.ts';
+import { SliceStore } from './slice-store.ts';
+
+/** Control belongs to the coordinator; frames come from neighbours, of which the coordinator is one. The stage then checks which. */
+const ACCESS: AccessRules = {
+  'minikeep.v1.AgentService': ['coordinator'],
+  'minikeep.v1.DataPlaneService': ['node', 'coordinator'],
+};
+
+export interface AgentParts {
+  readonly startEngine: EngineStarter;
+  readonly canary: NodeCanary;
+  readonly sandbox: NonNullable<HelloResponse['sandbox']>;
+  readonly version: string;
+  readonly log: Logger;
+}
+
+export interface RunningAgent {
+  /** host:port that neighbours and the coordinator reach. */
+  readonly address: string;
+  /** Kills every engine, ends every stream, lets go of every slice. */
+  stop(reason: string): Promise<void>;
+}
+
+/** Starts an agent. Throws `store.unusable`, `identity.files_unreadable`, `listen.*`. */
+export async function startAgent(config: AgentConfig, parts: AgentParts): Promise<RunningAgent> {
+  const { log } = parts;
+  const credentials = await readCredentials(config.credentials);
+  const store = await SliceStore.open(config.store.folder, config.store.bytes_max);
+  const hub = new EventHub();
+  const hosts = new Hosts({
+    node: config.node,
+    store,
+    hub,
+    credentials,
+    startEngine: parts.startEngine,
+  });
+  let address = '';
+  const server = makeServer();
+  server.add(
+    AgentServiceDefinition,
+    agentService({
+      node: config.node,
+      cluster: config.cluster,
+      version: parts.version,
+      store,
+      hub,
+      hosts,
+      canary: parts.canary,
+      address: () => address,
+      sandbox: parts.sandbox,
+      sandboxOff: config.unsafe_no_sandbox,
+    }),
+  );
+  server.add(RawDataPlaneDefinition, { frames: dataPlane(hosts) });
+  const access = accessInterceptor(config.cluster, ACCESS, (refusal) =>
+    log('warn', 'a call was refused', { ...refusal }),
+  );
+  const stop = async (reason: string): Promise<void> => {
+    log('info', 'stopping', { reason });
+    await hosts.close(reason);
+    hub.close();
+    server.forceShutdown();
+    await store.close();
+  };
+  try {
+    const port = await listen(server, config.listen, credentials, [access]);
+    const host = config.listen.slice(0, config.listen.lastIndexOf(':'));
+    if (host === '') throw badListen(config.listen);
+    address = `${host}:${port}`;
+  } catch (error) {
+    await stop('it could not listen');
+    throw error;
+  }
+  log('info', 'listening', { address });
+  return { address, stop };
+}
+
+function badListen(address: string): MinikeepError {
+  return new MinikeepError('listen.failed', `"${address}" is not an address`, {
+    next: 'Give HOST:PORT, for example 127.0.0.1:0.',
+  });
+}

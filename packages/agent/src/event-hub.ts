@@ -1,0 +1,81 @@
+/** Spreads what happens on a node to everyone who watches. A watcher that does not read loses events, and is told how many. */
+import { freemem } from 'node:os';
+import { EventQueue, MinikeepError } from '@minikeep/protocol';
+import type { WatchResponse } from '@minikeep/protocol/v1';
+
+const WATCHERS_MAX = 16;
+/** Room for a burst of violations; one refused attempt is about 200 bytes. */
+const EVENTS_QUEUED_MAX = 2_000;
+const HEARTBEAT_MS = 1_000;
+
+export type NodeEvent = NonNullable<WatchResponse['event']>;
+
+interface Watcher {
+  readonly queue: EventQueue<WatchResponse>;
+  dropped: number;
+}
+
+export class EventHub {
+  readonly #watchers = new Set<Watcher>();
+  readonly #heartbeat: NodeJS.Timeout;
+  #beats = 0;
+
+  constructor() {
+    this.#heartbeat = setInterval(() => this.#beat(), HEARTBEAT_MS);
+    this.#heartbeat.unref();
+  }
+
+  emit(event: NodeEvent): void {
+    for (const watcher of this.#watchers) {
+      if (watcher.dropped > 0) {
+        const count = watcher.dropped;
+        const told = watcher.queue.push({
+          event: { $case: 'eventsDropped', value: { count } },
+        });
+        if (told) watcher.dropped = 0;
+      }
+      if (!watcher.queue.push({ event })) watcher.dropped++;
+    }
+  }
+
+  /** Everything from now on, until the signal aborts or the hub closes. Throws `node.too_many_watchers`. */
+  async *watch(signal: AbortSignal): AsyncGenerator<WatchResponse, void, undefined> {
+    if (this.#watchers.size >= WATCHERS_MAX)
+      throw new MinikeepError('node.too_many_watchers', 'too many programs watch this node', {
+        next: 'Close some of them.',
+      });
+    const watcher: Watcher = { queue: new EventQueue(EVENTS_QUEUED_MAX), dropped: 0 };
+    this.#watchers.add(watcher);
+    const stop = (): void => watcher.queue.end();
+    signal.addEventListener('abort', stop);
+    // The first beat tells the watcher that it is heard.
+    watcher.queue.push({ event: this.#heartbeatEvent() });
+    try {
+      yield* watcher.queue;
+    } finally {
+      signal.removeEventListener('abort', stop);
+      this.#watchers.delete(watcher);
+    }
+  }
+
+  close(): void {
+    clearInterval(this.#heartbeat);
+    for (const watcher of this.#watchers) watcher.queue.end();
+  }
+
+  #beat(): void {
+    this.#beats++;
+    this.emit(this.#heartbeatEvent());
+  }
+
+  #heartbeatEvent(): NodeEvent {
+    return {
+      $case: 'heartbeat',
+      value: {
+        sequence: this.#beats,
+        rssBytes: process.memoryUsage.rss(),
+        memoryAvailableBytes: freemem(),
+      },
+    };
+  }
+}

@@ -28,7 +28,7 @@ export class Noise {
   }
 
   /** Fills with values around `mean` (triangular distribution, standard deviation `deviation`). */
-  fill(target: Float32Array, mean: number, deviation: number): void {
+  writeTo(target: Float32Array, mean: number, deviation: number): void {
     const factor = (deviation * Math.sqrt(6)) / 2 ** 32;
     const offset = mean - deviation * Math.sqrt(6);
     for (let i = 0; i < target.length; i++)

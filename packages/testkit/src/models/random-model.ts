@@ -54,7 +54,7 @@ function* values(tensor: TensorRecipe, type: GgmlType, seed: number): Generator<
   const rowsAtOnce = Math.max(1, Math.floor(PIECE_VALUES / rowLength));
   while (rows > 0) {
     const piece = new Float32Array(Math.min(rows, rowsAtOnce) * rowLength);
-    noise.fill(piece, ...distribution(tensor, rowLength));
+    noise.writeTo(piece, ...distribution(tensor, rowLength));
     rows -= piece.length / rowLength;
     yield quantize(type, piece, rowLength);
   }

@@ -204,6 +204,11 @@ export class HostedDeployment {
       },
     };
     const engine = await this.#options.startEngine({ load, files, listeners });
+    // It may have been ended while the process started.
+    if (this.#ending) {
+      await engine.kill('the deployment ended');
+      throw badRequest('the deployment ended meanwhile');
+    }
     const running: Running = { kind, engine };
     this.#running.add(running);
     if (kind === EngineKind.ENGINE_KIND_STAGE) {

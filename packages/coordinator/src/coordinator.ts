@@ -1,0 +1,66 @@
+/** One coordinator: the cluster's state and the server, put together, and taken apart again. */
+import type { Identity, Logger } from '@minikeep/protocol';
+import {
+  RawDataPlaneDefinition,
+  accessInterceptor,
+  listen,
+  makeServer,
+  readCredentials,
+  type AccessRules,
+} from '@minikeep/protocol/rpc';
+import { OperatorServiceDefinition } from '@minikeep/protocol/v1';
+import { Cluster } from './cluster.ts';
+import type { CoordinatorConfig } from './config.ts';
+import { operatorService } from './operator-service.ts';
+
+/** Operators ask; the last stages' nodes send results (which node, the stream itself checks). */
+const ACCESS: AccessRules = {
+  'minikeep.v1.OperatorService': ['operator'],
+  'minikeep.v1.DataPlaneService': ['node'],
+};
+
+export interface RunningCoordinator {
+  readonly address: string;
+  /** Takes every deployment down and ends every connection. */
+  stop(reason: string): Promise<void>;
+}
+
+/** Starts a coordinator. Throws `identity.files_unreadable`, `listen.*`. */
+export async function startCoordinator(
+  config: CoordinatorConfig,
+  version: string,
+  log: Logger,
+): Promise<RunningCoordinator> {
+  const credentials = await readCredentials(config.credentials);
+  const identity: Identity = { cluster: config.cluster, role: 'coordinator', name: config.name };
+  let address = '';
+  const cluster = new Cluster({
+    cluster: config.cluster,
+    identity,
+    version,
+    nodes: config.nodes,
+    credentials,
+    cacheFolder: config.cache_folder,
+    address: () => address,
+  });
+  const server = makeServer();
+  server.add(OperatorServiceDefinition, operatorService(cluster));
+  server.add(RawDataPlaneDefinition, { frames: cluster.results.handler });
+  const access = accessInterceptor(config.cluster, ACCESS, (refusal) =>
+    log('warn', 'a call was refused', { ...refusal }),
+  );
+  const stop = async (reason: string): Promise<void> => {
+    log('info', 'stopping', { reason });
+    await cluster.close();
+    server.forceShutdown();
+  };
+  try {
+    const port = await listen(server, config.listen, credentials, [access]);
+    address = `${config.listen.slice(0, config.listen.lastIndexOf(':'))}:${port}`;
+  } catch (error) {
+    await stop('it could not listen');
+    throw error;
+  }
+  log('info', 'listening', { address });
+  return { address, stop };
+}

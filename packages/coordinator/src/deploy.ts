@@ -1,0 +1,162 @@
+/** Deploy: the plan, perhaps the canary, then the deployment's own steps, as one stream of progress. */
+import { EXIT, EventQueue, MinikeepError, isName, toMinikeepError } from '@minikeep/protocol';
+import {
+  DeployPhase,
+  type DeployRequest,
+  type DeployResponse,
+  type StageStatus,
+} from '@minikeep/protocol/v1';
+import { runCanaries } from './canaries.ts';
+import { deploymentStatus, type Cluster } from './cluster.ts';
+import { planDeployment, type DeploymentPlan } from './deployment-plan.ts';
+import type { NodeLink } from './node-link.ts';
+
+const EVENTS_MAX = 10_000;
+/** Progress is shown to people: no finer than this. */
+const PROGRESS_STEP = 0.005;
+
+type DeployEvent = NonNullable<DeployResponse['event']>;
+
+export async function* deploy(
+  cluster: Cluster,
+  request: DeployRequest,
+  signal: AbortSignal,
+): AsyncGenerator<DeployResponse, void, undefined> {
+  if (!isName(request.name))
+    throw new MinikeepError(
+      'deployment.name_invalid',
+      `"${request.name.slice(0, 80)}" is not a name`,
+      {
+        next: 'Use lower-case letters, digits, dots, underscores and hyphens.',
+        exitCode: EXIT.usage,
+      },
+    );
+  const events = new EventQueue<DeployResponse>(EVENTS_MAX);
+  const work = run(cluster, request, throttled(events), signal);
+  work.then(
+    () => events.end(),
+    (error: unknown) => events.end(toMinikeepError(error)),
+  );
+  try {
+    yield* events;
+  } finally {
+    // Whoever asked may be gone: the abort signal ends the work, and this waits until nothing is left of it.
+    await work.catch(() => {});
+  }
+}
+
+async function run(
+  cluster: Cluster,
+  request: DeployRequest,
+  tell: (event: DeployEvent) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const started = performance.now();
+  const progress = (phase: DeployPhase, doneBytes: number, totalBytes: number): void =>
+    tell({
+      $case: 'progress',
+      value: {
+        phase,
+        fraction: totalBytes === 0 ? 1 : doneBytes / totalBytes,
+        doneBytes,
+        totalBytes,
+      },
+    });
+  const nodes = cluster.nodesNamed(request.nodes);
+  await Promise.all(nodes.map((node) => checkSandbox(node)));
+  const plan = await planDeployment(
+    {
+      modelPath: request.modelPath,
+      cuts: request.cuts,
+      context: request.context,
+      noText: request.noText,
+    },
+    nodes,
+    cluster.index,
+    (done, total) => progress(DeployPhase.DEPLOY_PHASE_CHECKING, done, total),
+    signal,
+  );
+  tell({ $case: 'plan', value: planMessage(plan) });
+  if (request.runCanary) {
+    progress(DeployPhase.DEPLOY_PHASE_CANARY, 0, 1);
+    for await (const { event } of runCanaries(
+      plan.stages.map((s) => s.node),
+      signal,
+    ))
+      if (event?.$case === 'report') {
+        tell({ $case: 'canary', value: event.value });
+        if (!event.value.passed) throw canaryFailed(event.value.node);
+      }
+  }
+  const deployment = cluster.begin({
+    name: request.name,
+    plan,
+    onProgress: (value) => tell({ $case: 'progress', value }),
+  });
+  await deployment.start(signal);
+  const totalSeconds = (performance.now() - started) / 1000;
+  tell({ $case: 'ready', value: { deployment: deploymentStatus(deployment), totalSeconds } });
+}
+
+/** Before anything is read or sent: can every node lock an engine in, or was it told not to? */
+async function checkSandbox(node: NodeLink): Promise<void> {
+  const { sandbox, sandboxOff } = await node.reachable();
+  if (sandboxOff || sandbox?.ok === true) return;
+  const missing = (sandbox?.missing ?? []).map((m) => m.what).join('; ');
+  throw new MinikeepError(
+    'sandbox.unsupported',
+    `node ${node.name} can't lock an engine in: ${missing === '' ? 'unknown reason' : missing}`,
+    {
+      next: sandbox?.missing[0]?.next ?? 'Run `minikeep doctor` there.',
+      details: { node: node.name },
+    },
+  );
+}
+
+function canaryFailed(node: string): MinikeepError {
+  return new MinikeepError(
+    'canary.failed',
+    `the canary on node ${node} found a way out, or was not seen`,
+    {
+      next: 'Run `minikeep canary` to see which attempt; nothing was loaded.',
+      exitCode: EXIT.checkFailed,
+      details: { node },
+    },
+  );
+}
+
+function planMessage(plan: DeploymentPlan) {
+  return {
+    architecture: plan.model.architecture,
+    layers: plan.stages.at(-1)?.layers[1] ?? 0,
+    cuts: [...plan.cuts],
+    modelSha256: plan.modelSha256,
+    context: plan.context,
+    stages: plan.stages.map(({ node, layers, slice }): StageStatus => ({
+      node: node.name,
+      layers: { start: layers[0], end: layers[1] },
+      sliceBytes: slice.bytes,
+      memory: undefined,
+      enginePid: 0,
+      sandboxed: false,
+      loadSeconds: 0,
+    })),
+  };
+}
+
+/** Passes progress on only when it is worth showing; everything else always. */
+function throttled(events: EventQueue<DeployResponse>): (event: DeployEvent) => void {
+  let phase: DeployPhase | undefined;
+  let shown = 0;
+  return (event) => {
+    if (event.$case === 'progress') {
+      const { fraction } = event.value;
+      const same = event.value.phase === phase;
+      if (same && fraction < 1 && fraction - shown < PROGRESS_STEP) return;
+      if (same && fraction === shown) return;
+      phase = event.value.phase;
+      shown = fraction;
+    }
+    events.push({ event });
+  };
+}

@@ -1,0 +1,162 @@
+/** From a model file and a wish to what will be loaded where; everything is checked here, before anything is sent. */
+import {
+  checkCuts,
+  modelDigest,
+  openModel,
+  planSlices,
+  type Model,
+  type SlicePlan,
+} from '@minikeep/gguf';
+import {
+  EXIT,
+  FRAME_BYTES_MAX,
+  FRAME_TOKENS_MAX,
+  MinikeepError,
+  SEQUENCES_MAX,
+} from '@minikeep/protocol';
+import { ExactMode, type ContextSettings, type HelloResponse } from '@minikeep/protocol/v1';
+import { modelFacts, plan } from '@minikeep/planner';
+import { fileIdentity, type DigestIndex } from './digest-index.ts';
+import type { NodeLink } from './node-link.ts';
+
+const CONTEXT_TOKENS_DEFAULT = 4096;
+const BATCH_ROWS_DEFAULT = 512;
+/** Smaller batches can't avoid chunks of a single row (exact mode). */
+const BATCH_ROWS_MIN = 4;
+const CONTEXT_TOKENS_MAX = 16 * 1024 * 1024;
+const THREADS_MAX = 256;
+/** Part of a node's memory that a stage may use when the coordinator places the layers itself. */
+const MEMORY_SHARE = 0.9;
+
+export interface PlannedStage {
+  readonly node: NodeLink;
+  readonly layers: readonly [number, number];
+  readonly slice: SlicePlan;
+  readonly embedding: SlicePlan | undefined;
+}
+
+export interface DeploymentPlan {
+  readonly model: Model;
+  readonly modelSha256: string;
+  readonly cuts: readonly number[];
+  readonly context: ContextSettings;
+  readonly stages: readonly PlannedStage[];
+  /** Vocabulary and template, for the first node; undefined when not wanted. */
+  readonly text: SlicePlan | undefined;
+}
+
+export interface DeploymentWish {
+  readonly modelPath: string;
+  readonly cuts: readonly number[];
+  readonly context: ContextSettings | undefined;
+  readonly noText: boolean;
+}
+
+/** Throws `gguf.*`, `slice.*`, `plan.*`, `deploy.*`. Progress is that of hashing, in bytes. */
+export async function planDeployment(
+  wish: DeploymentWish,
+  nodes: readonly NodeLink[],
+  index: DigestIndex,
+  onProgress: (doneBytes: number, totalBytes: number) => void,
+  signal: AbortSignal,
+): Promise<DeploymentPlan> {
+  const model = await openModel(wish.modelPath);
+  const hellos = await Promise.all(nodes.map((node) => node.reachable()));
+  const context = contextFor(wish.context, model, hellos);
+  const cuts = wish.cuts.length > 0 ? wish.cuts : chooseCuts(model, nodes, hellos, context);
+  checkCuts(model, cuts);
+  if (cuts.length >= nodes.length)
+    throw new MinikeepError(
+      'deploy.too_few_nodes',
+      `${cuts.length + 1} stages need as many nodes, there are ${nodes.length}`,
+      { next: 'Give fewer cuts, or more nodes.', exitCode: EXIT.usage },
+    );
+  const slices = planSlices(model, cuts);
+  const embedding = slices.find((s) => s.kind === 'embedding');
+  const stages = slices
+    .filter((s) => s.kind === 'stage')
+    .map((slice, i): PlannedStage => {
+      const node = nodes[i];
+      if (node === undefined) throw new Error('a stage without a node');
+      return { node, layers: slice.layers, slice, embedding: i === 0 ? embedding : undefined };
+    });
+  const modelSha256 = await digestOf(model, index, onProgress, signal);
+  const text = wish.noText ? undefined : slices.find((s) => s.kind === 'text');
+  return { model, modelSha256, cuts, context, stages, text };
+}
+
+async function digestOf(
+  model: Model,
+  index: DigestIndex,
+  onProgress: (doneBytes: number, totalBytes: number) => void,
+  signal: AbortSignal,
+): Promise<string> {
+  const subject = await fileIdentity(model.files.map((f) => f.path));
+  const known = await index.find(subject);
+  if (known !== undefined) return known;
+  const sha256 = await modelDigest(model, onProgress, signal);
+  await index.remember(subject, sha256);
+  return sha256;
+}
+
+/** Fills in defaults and checks the bounds that frames and engines have. */
+function contextFor(
+  wish: ContextSettings | undefined,
+  model: Model,
+  hellos: readonly HelloResponse[],
+): ContextSettings {
+  const trained = modelFacts(model).contextLength;
+  const fewestCores = Math.min(...hellos.map((h) => h.cpuCount));
+  const context: ContextSettings = {
+    nCtx: wish?.nCtx || Math.min(trained || CONTEXT_TOKENS_DEFAULT, CONTEXT_TOKENS_DEFAULT),
+    nBatch: wish?.nBatch || BATCH_ROWS_DEFAULT,
+    nSeqMax: wish?.nSeqMax || 1,
+    mode: wish?.mode || ExactMode.EXACT_MODE_EXACT,
+    threads: wish?.threads || Math.max(1, fewestCores),
+    gpu: wish?.gpu ?? true,
+  };
+  const rowBytes = modelFacts(model).embeddingLength * 4;
+  // A frame also has its tokens, spans and operations: one part in sixteen is far more than they need.
+  const rowsMax = Math.min(FRAME_TOKENS_MAX, Math.floor((FRAME_BYTES_MAX * 15) / 16 / rowBytes));
+  const bounds: [string, number, number, number][] = [
+    ['context', context.nCtx, 1, CONTEXT_TOKENS_MAX],
+    ['batch', context.nBatch, BATCH_ROWS_MIN, rowsMax],
+    ['parallel', context.nSeqMax, 1, Math.min(SEQUENCES_MAX, context.nBatch)],
+    ['threads', context.threads, 1, THREADS_MAX],
+  ];
+  for (const [name, value, min, max] of bounds)
+    if (!Number.isInteger(value) || value < min || value > max)
+      throw new MinikeepError(
+        'deploy.setting_invalid',
+        `${name} is ${value}, possible are ${min} to ${max}`,
+        {
+          next: `Choose another --${name}.`,
+          exitCode: EXIT.usage,
+          details: { setting: name, value, min, max },
+        },
+      );
+  return context;
+}
+
+function chooseCuts(
+  model: Model,
+  nodes: readonly NodeLink[],
+  hellos: readonly HelloResponse[],
+  context: ContextSettings,
+): readonly number[] {
+  if (nodes.length === 1) return [];
+  const placement = plan(
+    modelFacts(model),
+    nodes.map((node, i) => ({
+      name: node.name,
+      budgetBytes: (hellos[i]?.memoryBytes ?? 0) * MEMORY_SHARE,
+    })),
+    {
+      contextTokens: context.nCtx,
+      parallel: context.nSeqMax,
+      batchRows: context.nBatch,
+      mode: context.mode === ExactMode.EXACT_MODE_FAST ? 'fast' : 'exact',
+    },
+  );
+  return placement.cuts;
+}

@@ -1,0 +1,134 @@
+/** The steps that bring a planned deployment up; each can be aborted at any moment. */
+import { MinikeepError, identityUri } from '@minikeep/protocol';
+import { deadline } from '@minikeep/protocol/rpc';
+import type { EngineReady } from '@minikeep/protocol/v1';
+import type { DeploymentPlan } from './deployment-plan.ts';
+import { stageName } from './diagnose.ts';
+import type { DigestIndex } from './digest-index.ts';
+import { loadEngines, type EngineToLoad } from './load-stages.ts';
+import { sendSlices } from './send-slices.ts';
+
+const CONNECT_STAGE_TIMEOUT_MS = 15_000;
+
+/** SHA-256 of what each node was sent. */
+export interface PlacedDigests {
+  readonly stages: readonly { readonly slice: string; readonly embedding: string }[];
+  readonly text: string | undefined;
+}
+
+export interface StepOptions {
+  readonly deployment: string;
+  readonly epoch: number;
+  readonly plan: DeploymentPlan;
+  readonly signal: AbortSignal;
+}
+
+/** Brings every slice to its node. Throws `store.*`, `gguf.*`, `node.*`. */
+export async function sendAll(
+  { deployment, plan, signal }: StepOptions,
+  index: DigestIndex,
+  onProgress: (doneBytes: number, totalBytes: number) => void,
+): Promise<PlacedDigests> {
+  const wanted = plan.stages.flatMap(({ node, slice, embedding }) => [
+    { node, plan: slice },
+    ...(embedding === undefined ? [] : [{ node, plan: embedding }]),
+  ]);
+  const first = plan.stages[0]?.node;
+  if (plan.text !== undefined && first !== undefined) wanted.push({ node: first, plan: plan.text });
+  const placed = await sendSlices(wanted, {
+    deployment,
+    model: plan.model,
+    modelSha256: plan.modelSha256,
+    index,
+    signal,
+    onProgress,
+  });
+  const digest = (slice: unknown): string => placed.find((p) => p.plan === slice)?.sha256 ?? '';
+  return {
+    stages: plan.stages.map((stage) => ({
+      slice: digest(stage.slice),
+      embedding: digest(stage.embedding),
+    })),
+    text: plan.text === undefined ? undefined : digest(plan.text),
+  };
+}
+
+/** The text engine, on the first node. */
+export function textEngineToLoad(
+  { deployment, epoch, plan }: StepOptions,
+  fileSha256: string,
+): EngineToLoad[] {
+  const node = plan.stages[0]?.node;
+  if (node === undefined) return [];
+  const engine = { $case: 'text' as const, value: { fileSha256 } };
+  return [{ node, bytes: plan.text?.bytes ?? 0, request: { deployment, epoch, engine } }];
+}
+
+/** Loads all engines; returns those of the stages, in order. Throws `engine.*`, `sandbox.*`, `store.*`, `version.engine_mismatch`. */
+export async function loadAll(
+  options: StepOptions,
+  digests: PlacedDigests,
+  onProgress: (fraction: number) => void,
+): Promise<EngineReady[]> {
+  const { deployment, epoch, plan, signal } = options;
+  const stages = plan.stages.map(({ node, slice }, i): EngineToLoad => {
+    const value = {
+      sliceSha256: digests.stages[i]?.slice ?? '',
+      embeddingSha256: digests.stages[i]?.embedding ?? '',
+      first: slice.first,
+      last: slice.last,
+      layers: { start: slice.layers[0], end: slice.layers[1] },
+      context: plan.context,
+    };
+    const engine = { $case: 'stage' as const, value };
+    return { node, bytes: slice.bytes, request: { deployment, epoch, engine } };
+  });
+  const text = digests.text === undefined ? [] : textEngineToLoad(options, digests.text);
+  const ready = await loadEngines([...stages, ...text], onProgress, signal);
+  const engines = ready.slice(0, stages.length);
+  checkEqual(plan, engines);
+  return engines;
+}
+
+/** Connects the stages from the last to the first, so that every stream finds somebody who expects it. */
+export async function connectAll(
+  { deployment, epoch, plan, signal }: StepOptions,
+  own: { readonly uri: string; readonly address: string },
+  onProgress: (fraction: number) => void,
+): Promise<void> {
+  const { stages } = plan;
+  for (let i = stages.length - 1; i >= 0; i--) {
+    const [before, stage, after] = [stages[i - 1], stages[i], stages[i + 1]];
+    await stage?.node.agent.connect(
+      {
+        deployment,
+        epoch,
+        upstream: before === undefined ? own.uri : identityUri(before.node.identity),
+        downstream: after === undefined ? own.uri : identityUri(after.node.identity),
+        downstreamAddress: after?.node.address ?? own.address,
+      },
+      { signal: deadline(CONNECT_STAGE_TIMEOUT_MS, signal) },
+    );
+    onProgress((stages.length - i) / (stages.length + 1));
+  }
+}
+
+/** Stages that don't fit together would compute rubbish. */
+function checkEqual(plan: DeploymentPlan, engines: readonly EngineReady[]): void {
+  const [first] = engines;
+  for (const [i, engine] of engines.entries()) {
+    const stage = plan.stages[i];
+    const layers = (stage?.layers[1] ?? 0) - (stage?.layers[0] ?? 0);
+    let different: string | undefined;
+    if (engine.llamaVersion !== first?.llamaVersion)
+      different = `runs llama.cpp ${engine.llamaVersion}, stage 1 runs ${first?.llamaVersion ?? ''}`;
+    else if (engine.nEmbd !== first.nEmbd)
+      different = `has rows of ${engine.nEmbd} values, stage 1 has ${first.nEmbd}`;
+    else if (engine.nLayer !== layers)
+      different = `loaded ${engine.nLayer} layers instead of ${layers}`;
+    if (different === undefined) continue;
+    throw new MinikeepError('version.engine_mismatch', `${stageName(stage, i)} ${different}`, {
+      next: 'Install the same version of minikeep on every node.',
+    });
+  }
+}

@@ -1,0 +1,306 @@
+/**
+ * One deployment in one epoch: from the plan to engines that are connected, and to the end of it. Any fault of a node,
+ * an engine or a stream ends every answer with one error that names node and stage.
+ */
+import { CALL_TIMEOUT_MS, MinikeepError, toMinikeepError } from '@minikeep/protocol';
+import { FrameSender, deadline, type CredentialPems } from '@minikeep/protocol/rpc';
+import {
+  DeployPhase,
+  DeploymentState,
+  EngineKind,
+  ExactMode,
+  SealLevel,
+  type DeployProgress,
+  type EngineReady,
+  type StageStatus,
+} from '@minikeep/protocol/v1';
+import type { DeploymentPlan } from './deployment-plan.ts';
+import { connectAll, loadAll, sendAll, textEngineToLoad } from './deployment-steps.ts';
+import { diagnose } from './diagnose.ts';
+import type { DigestIndex } from './digest-index.ts';
+import { loadEngines } from './load-stages.ts';
+import {
+  engineDied,
+  nodeLost,
+  stepFailed,
+  streamLost,
+  textEngineDied,
+  type Place,
+} from './node-faults.ts';
+import type { NodeEvent, NodeLink } from './node-link.ts';
+import { Pipeline } from './pipeline.ts';
+import type { ResultStreams } from './result-streams.ts';
+import { TextEngine } from './text-engine.ts';
+
+const QUEUE_MAX = 256;
+/** A broken stream is often the echo of a dead engine or node; the better reason may come a moment later. */
+const BETTER_REASON_MS = 750;
+const UNLOAD_TIMEOUT_MS = 8_000;
+
+export interface DeploymentOptions {
+  readonly name: string;
+  readonly epoch: number;
+  readonly plan: DeploymentPlan;
+  readonly index: DigestIndex;
+  readonly credentials: CredentialPems;
+  /** This coordinator's certificate name and data-plane address, for the last stage. */
+  readonly own: { readonly uri: string; readonly address: string };
+  readonly results: ResultStreams;
+  onProgress(progress: DeployProgress): void;
+}
+
+export class Deployment {
+  readonly name: string;
+  readonly epoch: number;
+  readonly plan: DeploymentPlan;
+  readonly #options: DeploymentOptions;
+  /** Aborted, with the reason, when the deployment is over. */
+  readonly #over = new AbortController();
+  #state: DeploymentState = DeploymentState.DEPLOYMENT_STATE_STARTING;
+  #engines: readonly EngineReady[] = [];
+  #pipeline: Pipeline | undefined;
+  #textEngine: TextEngine | undefined;
+  #sender: FrameSender | undefined;
+  #violations = 0;
+  #diagnosing = false;
+  #unloaded: Promise<void> | undefined;
+
+  constructor(options: DeploymentOptions) {
+    this.name = options.name;
+    this.epoch = options.epoch;
+    this.plan = options.plan;
+    this.#options = options;
+  }
+
+  get state(): DeploymentState {
+    return this.#state;
+  }
+
+  /** Why it is over. */
+  get error(): MinikeepError | undefined {
+    const reason: unknown = this.#over.signal.reason;
+    return reason instanceof MinikeepError ? reason : undefined;
+  }
+
+  get pipeline(): Pipeline | undefined {
+    return this.#pipeline;
+  }
+
+  get textEngine(): TextEngine | undefined {
+    return this.#textEngine;
+  }
+
+  get violations(): number {
+    return this.#violations;
+  }
+
+  /** Token ids that the model knows; 0 before it is loaded. */
+  get vocabularySize(): number {
+    return this.#engines.at(-1)?.nVocab ?? 0;
+  }
+
+  /** `engine` when every engine runs in a sandbox that its machine enforces. */
+  get sealed(): SealLevel {
+    const all = this.#engines.length > 0 && this.#engines.every((engine) => engine.sandboxed);
+    return all ? SealLevel.SEAL_LEVEL_ENGINE : SealLevel.SEAL_LEVEL_NONE;
+  }
+
+  get stageStatus(): StageStatus[] {
+    return this.plan.stages.map(({ node, layers, slice }, i): StageStatus => {
+      const engine = this.#engines[i];
+      return {
+        node: node.name,
+        layers: { start: layers[0], end: layers[1] },
+        sliceBytes: slice.bytes,
+        memory: engine?.memory,
+        enginePid: engine?.enginePid ?? 0,
+        sandboxed: engine?.sandboxed ?? false,
+        loadSeconds: engine?.loadSeconds ?? 0,
+      };
+    });
+  }
+
+  /** Sends, loads, connects. A failure or an aborted signal undoes all of it. */
+  async start(asked: AbortSignal): Promise<void> {
+    const { plan, name: deployment, epoch } = this;
+    const signal = AbortSignal.any([asked, this.#over.signal]);
+    const steps = { deployment, epoch, plan, signal };
+    try {
+      const digests = await sendAll(steps, this.#options.index, (done, total) =>
+        this.#progress(DeployPhase.DEPLOY_PHASE_SENDING, done / total, done, total),
+      );
+      this.#engines = await loadAll(steps, digests, (fraction) =>
+        this.#progress(DeployPhase.DEPLOY_PHASE_LOADING, fraction),
+      );
+      const first = plan.stages[0]?.node;
+      const text = digests.text;
+      if (text !== undefined && first !== undefined)
+        this.#textEngine = new TextEngine(first, deployment, () =>
+          loadEngines(
+            textEngineToLoad({ ...steps, signal: this.#over.signal }, text),
+            () => {},
+            this.#over.signal,
+          ),
+        );
+      await this.#connect(signal);
+      this.#state = DeploymentState.DEPLOYMENT_STATE_READY;
+    } catch (thrown) {
+      // What was aborted because of a fault is reported as that fault.
+      const error = this.error ?? toMinikeepError(thrown);
+      this.fail(error);
+      await this.#unload();
+      throw error;
+    }
+  }
+
+  /** Ends every answer and the engines. */
+  async end(): Promise<void> {
+    if (this.#state !== DeploymentState.DEPLOYMENT_STATE_FAILED)
+      this.#state = DeploymentState.DEPLOYMENT_STATE_STOPPING;
+    this.#stop(
+      new MinikeepError('deployment.ended', `the deployment ${this.name} was taken down`, {
+        next: 'Deploy again with `minikeep up`.',
+      }),
+    );
+    await this.#unload();
+  }
+
+  /** Something broke: the first reason counts. Engines are ended in the background. */
+  fail(error: MinikeepError): void {
+    if (this.#over.signal.aborted) return;
+    this.#state = DeploymentState.DEPLOYMENT_STATE_FAILED;
+    this.#stop(error);
+    void this.#unload();
+  }
+
+  /** A node is gone. */
+  nodeDown(node: NodeLink, error: MinikeepError): void {
+    const place = this.#placeOf(node);
+    if (place !== undefined) this.fail(nodeLost(place, error));
+  }
+
+  /** Something happened on a node; events of other deployments and epochs are not ours. */
+  nodeEvent(node: NodeLink, event: NodeEvent): void {
+    const place = this.#placeOf(node);
+    if (place === undefined || event.$case === 'heartbeat' || event.$case === 'eventsDropped')
+      return;
+    if (event.value.deployment !== this.name) return;
+    if (event.$case === 'violation') this.#violations += event.value.count;
+    if (event.$case === 'violation' || event.$case === 'engineLog') return;
+    if (event.value.epoch !== this.epoch) return;
+    if (event.$case === 'stepFault')
+      this.#pipeline?.stepFailed(event.value.step, stepFailed(place, event.value));
+    else if (event.$case === 'pipelineFault') this.#streamBroke(streamLost(place, event.value));
+    else if (!event.value.unexpected) return;
+    else if (event.value.kind === EngineKind.ENGINE_KIND_TEXT)
+      this.#textEngine?.died(textEngineDied(place, event.value));
+    else this.fail(engineDied(place, event.value));
+  }
+
+  async #connect(signal: AbortSignal): Promise<void> {
+    const { plan, name: deployment, epoch } = this;
+    const { own, credentials, results } = this.#options;
+    const [first, last] = [plan.stages[0]?.node, plan.stages.at(-1)?.node];
+    if (first === undefined || last === undefined) throw new Error('a deployment without stages');
+    const pipeline = this.#makePipeline();
+    this.#pipeline = pipeline;
+    results.expect({
+      deployment,
+      epoch,
+      from: last.identity,
+      onFrame: (payload) => pipeline.result(payload),
+      onEnd: (error) => this.#streamBroke(error),
+    });
+    const progress = (fraction: number): void =>
+      this.#progress(DeployPhase.DEPLOY_PHASE_CONNECTING, fraction);
+    await connectAll({ deployment, epoch, plan, signal }, own, progress);
+    const sender = new FrameSender({
+      address: first.address,
+      credentials,
+      neighbour: first.identity,
+      deployment,
+      epoch,
+      onEnd: (error) => {
+        if (error !== undefined) this.#streamBroke(toMinikeepError(error));
+      },
+    });
+    this.#sender = sender;
+    await Promise.race([sender.accepted, aborted(deadline(CALL_TIMEOUT_MS, signal))]);
+    progress(1);
+  }
+
+  #makePipeline(): Pipeline {
+    const { nCtx, nBatch, nSeqMax, mode } = this.plan.context;
+    return new Pipeline({
+      epoch: this.epoch,
+      scheduler: {
+        stages: this.plan.stages.length,
+        nBatch,
+        nSeqMax,
+        contextTokens: nCtx,
+        exact: mode !== ExactMode.EXACT_MODE_FAST,
+        queueMax: QUEUE_MAX,
+      },
+      send: (frame) => void this.#sender?.send(frame),
+      onStalled: (_, silentMs) => void this.#diagnose(silentMs),
+    });
+  }
+
+  async #diagnose(silentMs: number): Promise<void> {
+    if (this.#diagnosing) return;
+    this.#diagnosing = true;
+    const error = await diagnose({
+      deployment: this.name,
+      stages: this.plan.stages,
+      silentMs,
+      gpu: this.plan.context.gpu,
+      signal: this.#over.signal,
+    });
+    this.#diagnosing = false;
+    if (error === undefined) this.#pipeline?.stillWorking();
+    else this.fail(error);
+  }
+
+  #placeOf(node: NodeLink): Place | undefined {
+    const index = this.plan.stages.findIndex((stage) => stage.node === node);
+    return index < 0 ? undefined : { stage: this.plan.stages[index], index };
+  }
+
+  #progress(phase: DeployPhase, fraction: number, doneBytes = 0, totalBytes = 0): void {
+    this.#options.onProgress({ phase, fraction, doneBytes, totalBytes });
+  }
+
+  #streamBroke(error: MinikeepError): void {
+    if (this.#over.signal.aborted) return;
+    setTimeout(() => this.fail(error), BETTER_REASON_MS);
+  }
+
+  #stop(error: MinikeepError): void {
+    if (this.#over.signal.aborted) return;
+    this.#over.abort(error);
+    this.#options.results.forget(this.name, this.epoch);
+    this.#pipeline?.fail(error);
+    this.#sender?.close();
+  }
+
+  /** Once. A node that is gone has ended its engines by itself, or does when it learns of a new epoch. */
+  #unload(): Promise<void> {
+    this.#unloaded ??= Promise.allSettled(
+      this.plan.stages
+        .filter(({ node }) => node.up)
+        .map(({ node }) =>
+          node.agent.unload({ deployment: this.name }, { signal: deadline(UNLOAD_TIMEOUT_MS) }),
+        ),
+    ).then(() => {});
+    return this.#unloaded;
+  }
+}
+
+/** Rejects with the signal's reason when it aborts. */
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    const fail = (): void => reject(toMinikeepError(signal.reason));
+    if (signal.aborted) fail();
+    else signal.addEventListener('abort', fail, { once: true });
+  });
+}

@@ -1,0 +1,27 @@
+/** The coordinator's answers to operators (proto/minikeep/v1/operator.proto). */
+import type { OperatorServiceImplementation } from '@minikeep/protocol/v1';
+import { runCanaries } from './canaries.ts';
+import type { Cluster } from './cluster.ts';
+import { deploy } from './deploy.ts';
+import { generate, tokenizeFor } from './generate.ts';
+
+export function operatorService(cluster: Cluster): OperatorServiceImplementation {
+  return {
+    status: () => Promise.resolve(cluster.status()),
+    deploy: (request, context) => deploy(cluster, request, context.signal),
+    async undeploy(request) {
+      await cluster.takeDown(request.name);
+      return {};
+    },
+    async *generate(request, context) {
+      yield* generate(cluster.deployment(request.deployment), request, context.signal);
+    },
+    tokenize: async (request, context) =>
+      tokenizeFor(cluster.deployment(request.deployment), request, context.signal),
+    violations: (request, context) => cluster.violations.stream(request.follow, context.signal),
+    async *runCanary(request, context) {
+      const nodes = cluster.nodesNamed(request.node === '' ? [] : [request.node]);
+      yield* runCanaries(nodes, context.signal);
+    },
+  };
+}

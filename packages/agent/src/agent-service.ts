@@ -18,6 +18,7 @@ import type { NodeCanary } from './canary.ts';
 import type { EventHub } from './event-hub.ts';
 import type { HostedDeployment } from './hosted-deployment.ts';
 import type { Hosts } from './hosts.ts';
+import { memoryAvailableBytes } from './machine.ts';
 import { receiveSlice } from './receive-slice.ts';
 import type { SliceStore } from './slice-store.ts';
 
@@ -38,6 +39,7 @@ export interface AgentServiceOptions {
   address(): string;
   readonly sandbox: NonNullable<HelloResponse['sandbox']>;
   readonly sandboxOff: boolean;
+  readonly machine: string;
 }
 
 export function agentService(options: AgentServiceOptions): AgentServiceImplementation {
@@ -61,6 +63,8 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
         sandboxOff: options.sandboxOff,
         address: options.address(),
         pid: process.pid,
+        machine: options.machine,
+        memoryAvailableBytes: memoryAvailableBytes(),
       };
     },
 

@@ -16,6 +16,7 @@ import { dataPlane } from './data-plane.ts';
 import type { EngineStarter } from './engine-port.ts';
 import { EventHub } from './event-hub.ts';
 import { Hosts } from './hosts.ts';
+import { machineId } from './machine.ts';
 import { SliceStore } from './slice-store.ts';
 
 /** Control belongs to the coordinator; frames come from neighbours, of which the coordinator is one. The stage then checks which. */
@@ -67,6 +68,7 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
       address: () => address,
       sandbox: parts.sandbox,
       sandboxOff: config.unsafe_no_sandbox,
+      machine: await machineId(),
     }),
   );
   server.add(RawDataPlaneDefinition, { frames: dataPlane(hosts) });

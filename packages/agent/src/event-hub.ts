@@ -1,7 +1,7 @@
 /** Spreads what happens on a node to everyone who watches. A watcher that does not read loses events, and is told how many. */
-import { freemem } from 'node:os';
 import { EventQueue, MinikeepError } from '@minikeep/protocol';
 import type { WatchResponse } from '@minikeep/protocol/v1';
+import { memoryAvailableBytes } from './machine.ts';
 
 const WATCHERS_MAX = 16;
 /** Room for a burst of violations; one refused attempt is about 200 bytes. */
@@ -74,7 +74,7 @@ export class EventHub {
       value: {
         sequence: this.#beats,
         rssBytes: process.memoryUsage.rss(),
-        memoryAvailableBytes: freemem(),
+        memoryAvailableBytes: memoryAvailableBytes(),
       },
     };
   }

@@ -1,1 +1,2 @@
-export {};
+/** The node daemon; its process is main.ts. */
+export type { AgentConfig } from './config.ts';

@@ -25,8 +25,10 @@ const BATCH_ROWS_DEFAULT = 512;
 const BATCH_ROWS_MIN = 4;
 const CONTEXT_TOKENS_MAX = 16 * 1024 * 1024;
 const THREADS_MAX = 256;
-/** Part of a node's memory that a stage may use when the coordinator places the layers itself. */
-const MEMORY_SHARE = 0.9;
+/** Kept for the system and the trusted processes. */
+const MEMORY_RESERVE_BYTES = 512 * 1024 * 1024;
+/** What the GPU may wire down on Apple Silicon, about. */
+const MAC_MEMORY_SHARE = 0.75;
 
 export interface PlannedStage {
   readonly node: NodeLink;
@@ -63,14 +65,14 @@ export async function planDeployment(
   const model = await openModel(wish.modelPath);
   const hellos = await Promise.all(nodes.map((node) => node.reachable()));
   const context = contextFor(wish.context, model, hellos);
-  const cuts = wish.cuts.length > 0 ? wish.cuts : chooseCuts(model, nodes, hellos, context);
-  checkCuts(model, cuts);
-  if (cuts.length >= nodes.length)
+  if (wish.cuts.length > 0) checkCuts(model, wish.cuts);
+  if (wish.cuts.length >= nodes.length)
     throw new MinikeepError(
       'deploy.too_few_nodes',
-      `${cuts.length + 1} stages need as many nodes, there are ${nodes.length}`,
+      `${wish.cuts.length + 1} stages need as many nodes, there are ${nodes.length}`,
       { next: 'Give fewer cuts, or more nodes.', exitCode: EXIT.usage },
     );
+  const cuts = placeLayers(model, nodes, hellos, context, wish.cuts);
   const slices = planSlices(model, cuts);
   const embedding = slices.find((s) => s.kind === 'embedding');
   const stages = slices
@@ -138,25 +140,38 @@ function contextFor(
   return context;
 }
 
-function chooseCuts(
+/**
+ * Cuts that the planner chooses; asked for cuts are checked against memory as well. Agents of one machine share its
+ * memory: a local cluster must not be promised the same bytes twice.
+ */
+function placeLayers(
   model: Model,
   nodes: readonly NodeLink[],
   hellos: readonly HelloResponse[],
   context: ContextSettings,
+  cuts: readonly number[],
 ): readonly number[] {
-  if (nodes.length === 1) return [];
+  const used = cuts.length > 0 ? nodes.slice(0, cuts.length + 1) : nodes;
+  const machines = new Set(hellos.map((hello) => hello.machine));
+  const budgets = used.map((node, i) => budgetOf(hellos[i], node.heartbeat?.memoryAvailableBytes));
   const placement = plan(
     modelFacts(model),
-    nodes.map((node, i) => ({
-      name: node.name,
-      budgetBytes: (hellos[i]?.memoryBytes ?? 0) * MEMORY_SHARE,
-    })),
+    used.map((node, i) => ({ name: node.name, budgetBytes: budgets[i] ?? 0 })),
     {
       contextTokens: context.nCtx,
       parallel: context.nSeqMax,
       batchRows: context.nBatch,
       mode: context.mode === ExactMode.EXACT_MODE_FAST ? 'fast' : 'exact',
+      ...(cuts.length > 0 ? { cuts } : {}),
+      ...(machines.size === 1 ? { sharedBudgetBytes: Math.min(...budgets) } : {}),
     },
   );
   return placement.cuts;
+}
+
+/** macOS counts memory that only caches files as used: there, a part of all that there is. */
+function budgetOf(hello: HelloResponse | undefined, availableNow: number | undefined): number {
+  if (hello === undefined) return 0;
+  if (hello.platform.startsWith('darwin')) return hello.memoryBytes * MAC_MEMORY_SHARE;
+  return Math.max(0, (availableNow ?? hello.memoryAvailableBytes) - MEMORY_RESERVE_BYTES);
 }

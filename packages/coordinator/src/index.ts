@@ -1,1 +1,2 @@
-export {};
+/** Deployments, scheduler, faults; its process is main.ts. */
+export type { CoordinatorConfig } from './config.ts';

@@ -7,3 +7,5 @@ export * from './limits.ts';
 export * from './identity.ts';
 export * from './log.ts';
 export * from './event-queue.ts';
+export * from './process-main.ts';
+export * from './version.ts';

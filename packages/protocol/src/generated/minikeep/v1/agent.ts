@@ -51,6 +51,10 @@ export interface HelloResponse {
   /** Where neighbours reach the data plane, host:port. */
   address: string;
   pid: number;
+  /** The same for all agents of one machine, whose memory they share. */
+  machine: string;
+  /** Memory that could be had now. */
+  memoryAvailableBytes: number;
 }
 
 export interface WatchRequest {
@@ -385,6 +389,8 @@ function createBaseHelloResponse(): HelloResponse {
     sandboxOff: false,
     address: "",
     pid: 0,
+    machine: "",
+    memoryAvailableBytes: 0,
   };
 }
 
@@ -419,6 +425,12 @@ export const HelloResponse: MessageFns<HelloResponse> = {
     }
     if (message.pid !== 0) {
       writer.uint32(80).uint32(message.pid);
+    }
+    if (message.machine !== "") {
+      writer.uint32(90).string(message.machine);
+    }
+    if (message.memoryAvailableBytes !== 0) {
+      writer.uint32(96).uint64(message.memoryAvailableBytes);
     }
     return writer;
   },
@@ -516,6 +528,22 @@ export const HelloResponse: MessageFns<HelloResponse> = {
             message.pid = reader.uint32();
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.machine = reader.string();
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.memoryAvailableBytes = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -545,6 +573,8 @@ export const HelloResponse: MessageFns<HelloResponse> = {
     message.sandboxOff = object.sandboxOff ?? false;
     message.address = object.address ?? "";
     message.pid = object.pid ?? 0;
+    message.machine = object.machine ?? "";
+    message.memoryAvailableBytes = object.memoryAvailableBytes ?? 0;
     return message;
   },
 };

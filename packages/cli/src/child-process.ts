@@ -1,0 +1,107 @@
+/** One child of a local cluster: started, awaited until it listens, ended in order or at once. */
+import { spawn, type ChildProcessByStdio } from 'node:child_process';
+import type { Readable, Writable } from 'node:stream';
+import { MinikeepError } from '@minikeep/protocol';
+import { z } from 'zod';
+
+const START_TIMEOUT_MS = 30_000;
+/** Longer than the child's own limit for ending. */
+const STOP_TIMEOUT_MS = 12_000;
+const LOG_LENGTH_MAX = 64 * 1024;
+const REPORT_LENGTH_MAX = 64 * 1024;
+
+const Report = z.union([
+  z.object({ type: z.literal('listening'), address: z.string(), pid: z.number() }),
+  z.object({ error: z.object({ code: z.string(), message: z.string(), next: z.string() }) }),
+]);
+
+export class ChildProcess {
+  readonly name: string;
+  readonly #process: ChildProcessByStdio<Writable, Readable, Readable>;
+  readonly #exited: Promise<void>;
+  #stdout = '';
+  #log = '';
+
+  constructor(name: string, program: string, args: readonly string[]) {
+    this.name = name;
+    // Signals to the debugger port are off; nothing of our environment changes how Node behaves there.
+    const { NODE_OPTIONS: _, ...env } = process.env;
+    this.#process = spawn(process.execPath, ['--disable-sigusr1', program, ...args], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      detached: true,
+      env,
+    });
+    this.#exited = new Promise((resolve) => {
+      this.#process.once('exit', () => resolve());
+      this.#process.once('error', () => resolve());
+    });
+    this.#process.stdin.on('error', () => {});
+    this.#process.stderr.setEncoding('utf8').on('data', (text: string) => {
+      this.#log = (this.#log + text).slice(-LOG_LENGTH_MAX);
+    });
+  }
+
+  /** The end of what it logged. */
+  get log(): string {
+    return this.#log;
+  }
+
+  /** Resolves when it says where it listens. Throws its own error, `local.start_failed`, or the signal's reason. */
+  async listening(signal?: AbortSignal): Promise<{ address: string; pid: number }> {
+    let timer: NodeJS.Timeout | undefined;
+    let abort = (): void => {};
+    try {
+      const line = await new Promise<string>((resolve, reject) => {
+        abort = () => reject(signal?.reason as Error);
+        if (signal?.aborted === true) abort();
+        signal?.addEventListener('abort', abort, { once: true });
+        timer = setTimeout(() => reject(this.#startFailed('it took too long')), START_TIMEOUT_MS);
+        this.#process.stdout.setEncoding('utf8').on('data', (text: string) => {
+          this.#stdout = (this.#stdout + text).slice(0, REPORT_LENGTH_MAX);
+          const end = this.#stdout.indexOf('\n');
+          if (end >= 0) resolve(this.#stdout.slice(0, end));
+        });
+        this.#process.stdout.once('end', () => reject(this.#startFailed('it ended')));
+        this.#process.once('error', (error) => reject(this.#startFailed(error.message)));
+      });
+      return this.#report(line);
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', abort);
+    }
+  }
+
+  /** Closes its input, which ends it; kills it when that takes too long. */
+  async stop(): Promise<void> {
+    this.#process.stdin.end();
+    const timer = setTimeout(() => this.kill(), STOP_TIMEOUT_MS);
+    await this.#exited;
+    clearTimeout(timer);
+  }
+
+  kill(): void {
+    this.#process.kill('SIGKILL');
+  }
+
+  #report(line: string): { address: string; pid: number } {
+    let parsed;
+    try {
+      parsed = Report.safeParse(JSON.parse(line));
+    } catch {
+      throw this.#startFailed('it said something else than where it listens');
+    }
+    if (!parsed.success) throw this.#startFailed('it said something else than where it listens');
+    if (!('error' in parsed.data)) return parsed.data;
+    const { code, message, next } = parsed.data.error;
+    throw new MinikeepError(code, `${this.name}: ${message}`, { next });
+  }
+
+  #startFailed(why: string): MinikeepError {
+    const last = this.#log.trimEnd().split('\n').at(-1) ?? '';
+    return new MinikeepError(
+      'local.start_failed',
+      `the process of ${this.name} did not start: ${why}${last === '' ? '' : ` (${last.slice(0, 500)})`}`,
+      { next: 'Run `npm run build`, then try again.' },
+    );
+  }
+}

@@ -1,0 +1,15 @@
+/** The coordinator's process: `coordinator.mjs CONFIG.json`. */
+import { MINIKEEP_VERSION, makeLogger, runProcess } from '@minikeep/protocol';
+import { readCoordinatorConfig } from './config.ts';
+import { startCoordinator } from './coordinator.ts';
+
+const log = makeLogger('coordinator');
+
+await runProcess({
+  log,
+  async start() {
+    const config = await readCoordinatorConfig(process.argv[2] ?? '');
+    const running = await startCoordinator(config, MINIKEEP_VERSION, log);
+    return { running, endWithStdin: config.end_with_stdin };
+  },
+});

@@ -1,0 +1,75 @@
+/**
+ * The life of a trusted process: start, say where it listens, and end in an orderly way for every reason there is:
+ * a signal, the end of standard input (whoever started it is gone), or a fault of its own.
+ *
+ * It prints exactly one line on standard output: `{"type":"listening","address":"127.0.0.1:4711","pid":123}`, or an
+ * error as `{"error":{…}}` before it exits. Its log goes to standard error.
+ */
+import { EXIT, toMinikeepError } from './errors.ts';
+import type { Logger } from './log.ts';
+
+/** Ending takes milliseconds; this is the limit for engines that can't be killed and peers that don't answer. */
+const STOP_TIMEOUT_MS = 10_000;
+
+export interface RunningProcess {
+  readonly address: string;
+  stop(reason: string): Promise<void>;
+}
+
+export interface ProcessOptions {
+  readonly log: Logger;
+  start(): Promise<{ readonly running: RunningProcess; readonly endWithStdin: boolean }>;
+}
+
+/** Never returns before the process is about to exit. */
+export async function runProcess(options: ProcessOptions): Promise<void> {
+  const { log } = options;
+  let running: RunningProcess | undefined;
+  let ending = false;
+  const end = (reason: string, code: number): void => {
+    // A second reason to end is an order to end now.
+    if (ending) process.exit(code);
+    ending = true;
+    const limit = setTimeout(() => process.exit(EXIT.failed), STOP_TIMEOUT_MS);
+    limit.unref();
+    Promise.resolve(running?.stop(reason)).then(
+      () => process.exit(code),
+      (error: unknown) => {
+        log('error', 'stopping failed', { error: String(error) });
+        process.exit(EXIT.failed);
+      },
+    );
+  };
+  const fault = (what: string) => (thrown: unknown) => {
+    const stack = thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown);
+    log('error', what, { stack });
+    if (!ending) end('an internal error', EXIT.failed);
+  };
+  process.on('uncaughtException', fault('an exception that nobody caught'));
+  process.on('unhandledRejection', fault('a rejection that nobody caught'));
+  process.on('SIGTERM', () => end('SIGTERM', EXIT.ok));
+  process.on('SIGINT', () => end('SIGINT', EXIT.interrupted));
+  process.on('SIGHUP', () => end('SIGHUP', EXIT.ok));
+  // A reader that is gone must not end us in the middle of something.
+  process.stdout.on('error', () => {});
+  process.stderr.on('error', () => {});
+  try {
+    const started = await options.start();
+    running = started.running;
+    if (ending) {
+      await running.stop('it was ended while it started');
+      return;
+    }
+    if (started.endWithStdin) {
+      process.stdin.on('end', () => end('its starter is gone', EXIT.ok));
+      process.stdin.on('error', () => end('its starter is gone', EXIT.ok));
+      process.stdin.resume();
+    }
+    const { address } = running;
+    process.stdout.write(`${JSON.stringify({ type: 'listening', address, pid: process.pid })}\n`);
+  } catch (thrown) {
+    const error = toMinikeepError(thrown);
+    log('error', 'could not start', { code: error.code, error: error.message });
+    process.stdout.write(`${JSON.stringify(error.toJSON())}\n`, () => process.exit(error.exitCode));
+  }
+}

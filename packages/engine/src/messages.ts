@@ -15,6 +15,7 @@ export const CONTROL_BYTES_MAX = 16 * 1024 * 1024;
 
 /** llama.cpp's context, equal on all stages of a deployment. */
 export interface ContextSettings {
+  /** Positions of one sequence; the cache has room for n_seq_max times as many. */
   readonly n_ctx: number;
   /** Rows of one decode at most (n_batch = n_ubatch). */
   readonly n_batch: number;
@@ -38,6 +39,8 @@ export interface LoadStage {
   readonly last: boolean;
   /** Layers of the whole model in this slice: first <= i < end. */
   readonly layers: readonly [number, number];
+  /** Spans may ask for the logits of their rows (checks only): makes room for n_batch × n_vocab logits. */
+  readonly logits?: boolean;
   readonly context: ContextSettings;
 }
 

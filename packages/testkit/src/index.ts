@@ -6,3 +6,4 @@ export { deepseek2 } from './models/architectures/deepseek2.ts';
 export { gemma3, gptOss } from './models/architectures/windowed.ts';
 export { Noise, seedOf } from './models/numbers.ts';
 export * from './models/catalog.ts';
+export * from './direct-platform.ts';

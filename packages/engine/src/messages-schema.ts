@@ -1,0 +1,85 @@
+/**
+ * What an agent believes of what its engine says. The engine runs untrusted files in native code, so every message
+ * is checked for shape and size, and its texts are cleaned before anybody sees them.
+ */
+import { FRAME_EMBD_MAX, MinikeepError } from '@minikeep/protocol';
+import { z } from 'zod';
+import type { FromEngine } from './messages.ts';
+
+const CODE = /^[a-z0-9_]{1,40}\.[a-z0-9_]{1,60}$/;
+const LINE_LENGTH_MAX = 4000;
+const PROMPT_LENGTH_MAX = 16 * 1024 * 1024;
+const TOKENS_MAX = 8 * 1024 * 1024;
+const LAYERS_MAX = 4096;
+const VOCABULARY_MAX = 16 * 1024 * 1024;
+
+/** One or more lines without control characters (a terminal would obey those); too long is cut. */
+const line = z
+  .string()
+  .transform((text) => text.replaceAll(/\p{Cc}+/gu, ' ').slice(0, LINE_LENGTH_MAX));
+const fault = z.object({
+  code: z.string().regex(CODE).catch('engine.unknown'),
+  message: line,
+  next: line,
+});
+const bytes = z.number().min(0).max(Number.MAX_SAFE_INTEGER);
+const id = z.int().min(0);
+const token = z.int().min(0).max(VOCABULARY_MAX);
+
+const textResult = z.discriminatedUnion('op', [
+  z.object({
+    op: z.literal('chat'),
+    tokens: z.array(token).max(TOKENS_MAX),
+    prompt: z.string().max(PROMPT_LENGTH_MAX),
+    warnings: z.array(line).max(20),
+  }),
+  z.object({ op: z.literal('tokenize'), tokens: z.array(token).max(TOKENS_MAX) }),
+  z.object({ op: z.literal('detokenize'), text: z.string().max(PROMPT_LENGTH_MAX) }),
+]);
+
+const fromEngine = z.discriminatedUnion('type', [
+  z.object({
+    type: z.literal('hello'),
+    llama_version: line,
+    backends: z.array(line).max(20),
+  }),
+  z.object({ type: z.literal('progress'), fraction: z.number().min(0).max(1) }),
+  z.object({
+    type: z.literal('ready'),
+    n_vocab: z.int().min(0).max(VOCABULARY_MAX),
+    n_embd: z.int().min(0).max(FRAME_EMBD_MAX),
+    n_layer: z.int().min(0).max(LAYERS_MAX),
+    memory: z.object({ weights_bytes: bytes, kv_bytes: bytes, compute_bytes: bytes }),
+    load_seconds: z.number().min(0),
+  }),
+  z.object({ type: z.literal('text'), id, result: textResult }),
+  z.object({ type: z.literal('text_error'), id, error: fault }),
+  z.object({ type: z.literal('step_error'), step: id, epoch: id, error: fault }),
+  z.object({ type: z.literal('fatal'), error: fault }),
+  z.object({
+    type: z.literal('log'),
+    level: z.enum(['debug', 'info', 'warn', 'error']),
+    text: line,
+  }),
+]);
+
+/** Throws `engine.pipe` for anything that is not a message of ours. */
+export function parseFromEngine(payload: Uint8Array): FromEngine {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload));
+  } catch (cause) {
+    throw wrong('not JSON', cause);
+  }
+  const parsed = fromEngine.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  throw wrong(`${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'wrong'}`);
+}
+
+function wrong(what: string, cause?: unknown): MinikeepError {
+  return new MinikeepError('engine.pipe', `an engine sent something that is no message: ${what}`, {
+    next: 'The engine is faulty or was taken over: look at its violations, then load it again.',
+    ...(cause === undefined ? {} : { cause }),
+  });
+}

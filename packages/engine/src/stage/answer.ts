@@ -1,0 +1,45 @@
+/**
+ * The text of one sequence's answer, token by token: whole characters only, no stop string and no part of one.
+ */
+import type { FinishReason, SamplingParams } from '@minikeep/protocol';
+import type { Vocabulary } from '../text/vocabulary.ts';
+import { StopStrings } from './stop-strings.ts';
+
+export interface AnswerPiece {
+  readonly text: string;
+  readonly finish: FinishReason;
+}
+
+export class Answer {
+  readonly #vocabulary: Vocabulary;
+  readonly #params: SamplingParams;
+  readonly #stops: StopStrings;
+  /** Holds back the bytes of an unfinished character; bytes that can't become one turn into U+FFFD. */
+  #decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+  #finished = false;
+
+  constructor(vocabulary: Vocabulary, params: SamplingParams) {
+    this.#vocabulary = vocabulary;
+    this.#params = params;
+    this.#stops = new StopStrings(params.stop);
+  }
+
+  /** The next token of the answer, and the text that it lets out. */
+  push(token: number): AnswerPiece {
+    if (this.#finished) return { text: '', finish: 'stop' };
+    if (!this.#params.ignore_eog && this.#vocabulary.isEog(token))
+      return { text: this.flush(), finish: 'eog' };
+    const bytes = this.#vocabulary.piece(token, this.#params.special);
+    const { text, stopped } = this.#stops.push(this.#decoder.decode(bytes, { stream: true }));
+    this.#finished = stopped;
+    return { text, finish: stopped ? 'stop' : 'none' };
+  }
+
+  /** The end: what was held back, an unfinished character as U+FFFD. Empty when called again. */
+  flush(): string {
+    if (this.#finished) return '';
+    this.#finished = true;
+    const rest = this.#stops.push(this.#decoder.decode());
+    return rest.stopped ? rest.text : rest.text + this.#stops.flush();
+  }
+}

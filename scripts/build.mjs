@@ -9,6 +9,7 @@ import {
   readdirSync,
   realpathSync,
   rmSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
@@ -59,12 +60,14 @@ function nativeFiles() {
 }
 
 const started = performance.now();
+const startedAt = new Date();
 rmSync(path.join(DIST, '.built'), { force: true });
 mkdirSync(path.join(DIST, 'lib'), { recursive: true });
 const entryPoints = Object.fromEntries(
   Object.entries(PROCESSES).filter(([, file]) => existsSync(path.join(ROOT, file))),
 );
-await build({
+const { metafile } = await build({
+  metafile: true,
   entryPoints,
   outdir: DIST,
   outExtension: { '.js': '.mjs' },
@@ -94,7 +97,17 @@ for (const name of readdirSync(libs))
   if (/^lib.*\.(so|dylib)$|\.metal(lib)?$/.test(name) && !name.startsWith('libllama-common'))
     place(path.join(libs, name), path.join(DIST, 'lib', name), 0o755);
 for (const name of Object.keys(entryPoints)) chmodSync(path.join(DIST, `${name}.mjs`), 0o755);
-writeFileSync(path.join(DIST, '.built'), `${new Date().toISOString()}\n`);
+// What was bundled, for THIRD-PARTY-NOTICES: folders of packages that are not ours.
+const folders = Object.keys(metafile.inputs).map(
+  (file) => /^(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1],
+);
+writeFileSync(
+  path.join(DIST, 'bundled.json'),
+  `${JSON.stringify([...new Set(folders.filter(Boolean))].sort(), null, 2)}\n`,
+);
+// The stamp has the time at which the sources were read: a file saved meanwhile makes it old.
+writeFileSync(path.join(DIST, '.built'), `${startedAt.toISOString()}\n`);
+utimesSync(path.join(DIST, '.built'), startedAt, startedAt);
 process.stderr.write(
   `minikeep: built ${Object.keys(entryPoints).length} programs in ${((performance.now() - started) / 1000).toFixed(1)} s\n`,
 );

@@ -1,9 +1,20 @@
 /** Commands, flags and help. What a command does is in commands/; this file only says what can be typed. */
+import { DEFAULT_SAMPLING, STOP_STRING_LENGTH_MAX, STOP_STRINGS_MAX } from '@minikeep/protocol';
 import { Command, Option } from 'commander';
 import type { CommandContext } from './command-context.ts';
 import { modelShow, type ModelShowFlags } from './commands/model-show.ts';
 import { planCommand, type PlanFlags } from './commands/plan.ts';
-import { CONTEXT_MAX, LOCAL_NODES_DEFAULT, LOCAL_NODES_MAX, PARALLEL_MAX } from './defaults.ts';
+import type { RunFlags } from './commands/ready.ts';
+import { run } from './commands/run.ts';
+import {
+  CONTEXT_MAX,
+  LOCAL_NODES_DEFAULT,
+  LOCAL_NODES_MAX,
+  PARALLEL_MAX,
+  SEED_MAX,
+  THREADS_MAX,
+  TOKENS_MAX,
+} from './defaults.ts';
 import * as read from './options.ts';
 
 export const VERSION = '0.1.0';
@@ -28,6 +39,7 @@ Examples:
 Errors have a code and say what to do next. Exit codes: 0 ok, 1 failed, 2 usage,
 3 a check failed, 4 unreachable, 5 denied or expired, 130 interrupted.`,
     );
+  addRun(program, context, ended);
   addPlan(program, context, ended);
   addModel(program, context, ended);
   return program;
@@ -57,6 +69,92 @@ const modeOption = (): Option =>
     .default('exact');
 
 type Ended = (exitCode: number) => void;
+
+function addRun(program: Command, context: CommandContext, ended: Ended): void {
+  program
+    .command('run')
+    .summary('ask a model, split over the nodes of a cluster on this machine')
+    .description(
+      'Starts a throw-away cluster on this machine, splits the model over its nodes, answers, and removes everything again. Without PROMPT on a terminal: a chat. A single argument is a MODEL if it names a known model, contains / or ends in .gguf; else it is the PROMPT for the embedded model.',
+    )
+    .argument('[model]', 'a GGUF file, or a known name')
+    .argument('[prompt]', 'what to ask; - reads it from stdin')
+    .addOption(localOption())
+    .addOption(cutsOption())
+    .addOption(contextOption())
+    .addOption(modeOption())
+    .addOption(
+      new Option('--threads <n>', 'threads of each engine (default: all cores)').argParser(
+        read.integer(1, THREADS_MAX),
+      ),
+    )
+    .option('--system <text>', 'a system message before the prompt')
+    .option('--raw', 'feed the prompt as it is, without the chat template')
+    .addOption(
+      new Option('--max-tokens <n>', 'end the answer after n tokens').argParser(
+        read.integer(1, TOKENS_MAX),
+      ),
+    )
+    .addOption(
+      new Option(
+        '--temperature <t>',
+        `0: always the most likely token (default: ${DEFAULT_SAMPLING.temperature})`,
+      ).argParser(read.decimal(0, 10)),
+    )
+    .addOption(
+      new Option(
+        '--top-k <k>',
+        `choose among the k most likely; 0: all (default: ${DEFAULT_SAMPLING.top_k})`,
+      ).argParser(read.integer(0, 1_000_000)),
+    )
+    .addOption(
+      new Option(
+        '--top-p <p>',
+        `choose among the most likely that together reach p (default: ${DEFAULT_SAMPLING.top_p})`,
+      ).argParser(read.decimal(0, 1)),
+    )
+    .addOption(
+      new Option(
+        '--min-p <p>',
+        `drop what is less likely than p times the best (default: ${DEFAULT_SAMPLING.min_p})`,
+      ).argParser(read.decimal(0, 1)),
+    )
+    .addOption(
+      new Option(
+        '--repeat-penalty <f>',
+        `above 1: discourage repetition (default: ${DEFAULT_SAMPLING.repeat_penalty})`,
+      ).argParser(read.decimal(0.1, 10)),
+    )
+    .addOption(
+      new Option('--seed <n>', 'the same seed gives the same answer (default: random)').argParser(
+        read.integer(0, SEED_MAX),
+      ),
+    )
+    .addOption(
+      new Option('--stop <text>', 'end before this text; may be given several times')
+        .argParser(read.collect(STOP_STRINGS_MAX, STOP_STRING_LENGTH_MAX))
+        .default([], 'none'),
+    )
+    .option(
+      '--unsafe-no-sandbox',
+      'run the engines without a sandbox: they may then do all that you may',
+    )
+    .addOption(jsonOption())
+    .addOption(verboseOption())
+    .addHelpText(
+      'after',
+      `
+Examples:
+  minikeep run "Why is the sky blue?"
+  minikeep run ./model.gguf                                   a chat
+  minikeep run ./model.gguf "Name three colours." --local 3 --temperature 0
+  minikeep run ./model.gguf --cuts 10,20 - < question.txt
+  minikeep run ./model.gguf "Hello" --json | jq -r 'select(.type=="token").text'`,
+    )
+    .action(async (first: string | undefined, second: string | undefined, flags: RunFlags) =>
+      ended(await run(context, first, second, flags)),
+    );
+}
 
 function addPlan(program: Command, context: CommandContext, ended: Ended): void {
   program

@@ -1,25 +1,19 @@
 /** `minikeep plan`: where a model's layers would go, and whether they fit. Loads nothing. */
-import { openModel } from '@minikeep/gguf';
 import {
   CLUSTER_CONFIG_BYTES_MAX,
   explain,
-  modelFacts,
   parseClusterConfig,
   placementTable,
-  plan,
   type ModelFacts,
-  type NodeFacts,
   type Placement,
-  type PlanOptions,
 } from '@minikeep/planner';
 import { EXIT, MinikeepError } from '@minikeep/protocol';
 import { open } from 'node:fs/promises';
 import type { CommandContext, CommonFlags } from '../command-context.ts';
-import { CONTEXT_DEFAULT_MAX, LOCAL_NODES_DEFAULT } from '../defaults.ts';
-import { localBudgetBytes } from '../local-memory.ts';
+import { LOCAL_NODES_DEFAULT } from '../defaults.ts';
+import { planLocally, planOn } from '../local-plan.ts';
 import { knownModels, modelFile } from '../models.ts';
 
-const BATCH_ROWS = 512;
 
 export interface PlanFlags extends CommonFlags {
   readonly nodes?: string;
@@ -41,21 +35,11 @@ export async function planCommand(
       next: 'Give one of them.',
       exitCode: EXIT.usage,
     });
-  const model = await openModel(modelFile(name, knownModels(distFolder), distFolder));
-  const facts = modelFacts(model);
-  const options: PlanOptions = {
-    contextTokens:
-      flags.context ?? Math.min(CONTEXT_DEFAULT_MAX, facts.contextLength || CONTEXT_DEFAULT_MAX),
-    parallel: flags.parallel,
-    batchRows: BATCH_ROWS,
-    mode: flags.mode,
-    ...(flags.cuts === undefined ? {} : { cuts: flags.cuts }),
-  };
-  const { nodes, shared } = await nodesOf(flags);
-  const placement = plan(facts, nodes, {
-    ...options,
-    ...(shared === undefined ? {} : { sharedBudgetBytes: shared }),
-  });
+  const file = modelFile(name, knownModels(distFolder), distFolder);
+  const { facts, placement } =
+    flags.nodes === undefined
+      ? await planLocally(file, localNodes(flags), flags)
+      : await planOn(file, parseClusterConfig(await readText(flags.nodes), flags.nodes), flags);
   if (flags.json === true) await terminal.json(toDocument(facts, placement));
   else {
     for (const line of placementTable(facts, placement)) await terminal.line(line);
@@ -65,20 +49,8 @@ export async function planCommand(
   return EXIT.ok;
 }
 
-async function nodesOf(
-  flags: PlanFlags,
-): Promise<{ nodes: NodeFacts[]; shared: number | undefined }> {
-  if (flags.nodes !== undefined)
-    return {
-      nodes: parseClusterConfig(await readText(flags.nodes), flags.nodes),
-      shared: undefined,
-    };
-  const count =
-    flags.local ?? (flags.cuts === undefined ? LOCAL_NODES_DEFAULT : flags.cuts.length + 1);
-  const budgetBytes = await localBudgetBytes();
-  const nodes = Array.from({ length: count }, (_, i) => ({ name: `node-${i + 1}`, budgetBytes }));
-  return { nodes, shared: budgetBytes };
-}
+const localNodes = (flags: PlanFlags): number =>
+  flags.local ?? (flags.cuts === undefined ? LOCAL_NODES_DEFAULT : flags.cuts.length + 1);
 
 async function readText(file: string): Promise<string> {
   try {

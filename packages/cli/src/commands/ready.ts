@@ -1,0 +1,54 @@
+/** A model that is up and can be asked: what one answer and a chat have in common. */
+import type { CommandContext, CommonFlags } from '../command-context.ts';
+import { safeLine } from '../safe-text.ts';
+import type { Session } from '../session.ts';
+import type { Deployed } from './deploy.ts';
+import type { SamplingFlags } from './generate.ts';
+
+export interface RunFlags extends CommonFlags {
+  readonly local?: number;
+  readonly cuts?: number[];
+  readonly raw?: boolean;
+  readonly maxTokens?: number;
+  readonly temperature?: number;
+  readonly topP?: number;
+  readonly topK?: number;
+  readonly minP?: number;
+  readonly repeatPenalty?: number;
+  readonly seed?: number;
+  readonly stop: string[];
+  readonly context?: number;
+  readonly system?: string;
+  readonly threads?: number;
+  readonly mode: 'exact' | 'fast';
+  readonly unsafeNoSandbox?: boolean;
+}
+
+/** A model that is up, and how to ask it. */
+export interface Ready {
+  readonly context: CommandContext;
+  readonly session: Session;
+  readonly deployed: Deployed;
+  readonly flags: RunFlags;
+  readonly sampling: SamplingFlags;
+}
+
+const VIOLATIONS_SHOWN_MAX = 5;
+
+/** An engine tried to get out: the person must hear of it, whatever the answer was. */
+export async function warnOfViolations(
+  { context, session }: Pick<Ready, 'context' | 'session'>,
+  signal: AbortSignal,
+): Promise<void> {
+  let count = 0;
+  for await (const { violation } of session.operator.violations({ follow: false }, { signal })) {
+    if (violation === undefined || violation.purpose === 'canary') continue;
+    count += 1;
+    if (count <= VIOLATIONS_SHOWN_MAX)
+      context.terminal.note(
+        `warning: the engine on ${violation.node} tried ${violation.operation} ${safeLine(violation.target)} and was refused`,
+      );
+  }
+  if (count > VIOLATIONS_SHOWN_MAX)
+    context.terminal.note(`warning: and ${count - VIOLATIONS_SHOWN_MAX} attempts more`);
+}

@@ -1,0 +1,63 @@
+/**
+ * The plan of a cluster on this machine. `plan --local` shows it; `run` makes it before it starts anything, so that a
+ * file that is no model, a cut that is not possible or a model that does not fit is said within a moment.
+ */
+import { openModel } from '@minikeep/gguf';
+import {
+  modelFacts,
+  plan,
+  type ModelFacts,
+  type NodeFacts,
+  type Placement,
+  type PlanOptions,
+} from '@minikeep/planner';
+import { CONTEXT_DEFAULT_MAX } from './defaults.ts';
+import { localBudgetBytes } from './local-memory.ts';
+
+/** Rows of one step at most; the engine's default. */
+const BATCH_ROWS = 512;
+
+export interface PlanWish {
+  readonly cuts?: readonly number[];
+  readonly context?: number;
+  readonly parallel?: number;
+  readonly mode: 'exact' | 'fast';
+}
+
+export interface Planned {
+  readonly facts: ModelFacts;
+  readonly placement: Placement;
+}
+
+/** Throws what is wrong with the file (`gguf.*`), its architecture, the cuts or its size (`plan.*`). */
+export async function planOn(
+  modelPath: string,
+  nodes: readonly NodeFacts[],
+  wish: PlanWish,
+  sharedBudgetBytes?: number,
+): Promise<Planned> {
+  const facts = modelFacts(await openModel(modelPath));
+  const trained = facts.contextLength || CONTEXT_DEFAULT_MAX;
+  const options: PlanOptions = {
+    contextTokens: wish.context ?? Math.min(CONTEXT_DEFAULT_MAX, trained),
+    parallel: wish.parallel ?? 1,
+    batchRows: BATCH_ROWS,
+    mode: wish.mode,
+    ...(wish.cuts === undefined ? {} : { cuts: wish.cuts }),
+    ...(sharedBudgetBytes === undefined ? {} : { sharedBudgetBytes }),
+  };
+  return { facts, placement: plan(facts, nodes, options) };
+}
+
+export async function planLocally(
+  modelPath: string,
+  nodeCount: number,
+  wish: PlanWish,
+): Promise<Planned> {
+  const budgetBytes = await localBudgetBytes();
+  const nodes = Array.from({ length: nodeCount }, (_, i) => ({
+    name: `node-${i + 1}`,
+    budgetBytes,
+  }));
+  return planOn(modelPath, nodes, wish, budgetBytes);
+}

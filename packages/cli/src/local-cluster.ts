@@ -35,6 +35,8 @@ export interface LocalClusterOptions {
   /** Bound of the slice cache. */
   readonly storeBytesMax?: number;
   readonly signal?: AbortSignal;
+  /** Called before the first process starts, with what ends everything at once (as `abandon`). */
+  readonly onStarting?: (abandon: () => void) => void;
 }
 
 export interface LocalNode {
@@ -69,6 +71,7 @@ export function defaultCacheFolder(env: NodeJS.ProcessEnv = process.env): string
 export async function startLocalCluster(options: LocalClusterOptions): Promise<LocalCluster> {
   const folder = await mkdtemp(path.join(tmpdir(), 'minikeep-'));
   const builder = new Builder(options, folder);
+  options.onStarting?.(() => builder.abandon());
   try {
     return await builder.build();
   } catch (error) {
@@ -121,7 +124,7 @@ class Builder {
       authority,
       log: () => this.#children.map((child) => child.log).join(''),
       stop: () => this.stop(),
-      abandon: () => this.#abandon(),
+      abandon: () => this.abandon(),
     };
   }
 
@@ -142,7 +145,7 @@ class Builder {
     await rm(this.#folder, { recursive: true, force: true, maxRetries: 3 });
   }
 
-  #abandon(): void {
+  abandon(): void {
     for (const child of this.#children) child.kill();
     try {
       rmSync(this.#folder, { recursive: true, force: true, maxRetries: 1 });

@@ -23,7 +23,9 @@ const HELP = [
 export async function chat(ready: Ready): Promise<void> {
   const { context, flags } = ready;
   const { terminal, interrupts } = context;
-  terminal.note(`${ready.deployed.status.stages.length} nodes are ready. /help says what you can do.`);
+  terminal.note(
+    `${ready.deployed.status.stages.length} nodes are ready. /help says what you can do.`,
+  );
   const beginning: Message[] =
     flags.system === undefined ? [] : [{ role: 'system', content: flags.system }];
   let messages = [...beginning];
@@ -124,7 +126,9 @@ async function answer(ready: Ready, messages: Message[]): Promise<Message[]> {
     }
     const error = toMinikeepError(thrown);
     terminal.note(`error ${error.code}: ${error.message}`);
-    terminal.note(`  next: ${error.code === 'prompt.too_long' ? '/clear begins anew.' : error.next}`);
+    terminal.note(
+      `  next: ${error.code === 'prompt.too_long' ? '/clear begins anew.' : error.next}`,
+    );
     return messages.slice(0, -1);
   } finally {
     progress.clear();

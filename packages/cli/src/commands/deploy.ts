@@ -8,7 +8,7 @@ import {
 } from '@minikeep/protocol/v1';
 import { formatBytes } from '@minikeep/planner';
 import type { Progress } from '../progress.ts';
-import type { Session } from '../session.ts';
+import type { LocalCluster } from '../local-cluster.ts';
 
 export interface DeployOptions {
   readonly modelPath: string;
@@ -37,7 +37,7 @@ const NAME = 'run';
 
 /** Throws the coordinator's error, or the signal's reason. */
 export async function deploy(
-  session: Session,
+  session: LocalCluster,
   options: DeployOptions,
   progress: Progress,
   signal: AbortSignal,

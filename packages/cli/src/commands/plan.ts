@@ -14,7 +14,6 @@ import { LOCAL_NODES_DEFAULT } from '../defaults.ts';
 import { planLocally, planOn } from '../local-plan.ts';
 import { knownModels, modelFile } from '../models.ts';
 
-
 export interface PlanFlags extends CommonFlags {
   readonly nodes?: string;
   readonly local?: number;

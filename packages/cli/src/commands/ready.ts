@@ -1,7 +1,7 @@
 /** A model that is up and can be asked: what one answer and a chat have in common. */
 import type { CommandContext, CommonFlags } from '../command-context.ts';
 import { safeLine } from '../safe-text.ts';
-import type { Session } from '../session.ts';
+import type { LocalCluster } from '../local-cluster.ts';
 import type { Deployed } from './deploy.ts';
 import type { SamplingFlags } from './generate.ts';
 
@@ -27,7 +27,7 @@ export interface RunFlags extends CommonFlags {
 /** A model that is up, and how to ask it. */
 export interface Ready {
   readonly context: CommandContext;
-  readonly session: Session;
+  readonly session: LocalCluster;
   readonly deployed: Deployed;
   readonly flags: RunFlags;
   readonly sampling: SamplingFlags;

@@ -33,7 +33,12 @@ export async function run(
   const signal = AbortSignal.any([interrupts.signal, terminal.outputClosed]);
   const progress = new Progress(terminal.stderr, flags.json === true);
   progress.show('starting the nodes');
-  const options = { nodes, unsafeNoSandbox: flags.unsafeNoSandbox === true, signal };
+  const options = {
+    nodes,
+    unsafeNoSandbox: flags.unsafeNoSandbox === true,
+    verbose: flags.verbose === true,
+    signal,
+  };
   return withLocalSession(context, options, async (session) => {
     const deployOptions = {
       modelPath,

@@ -1,0 +1,38 @@
+/** A throw-away cluster for the time of one command, gone whatever ends that command. */
+import { toMinikeepError } from '@minikeep/protocol';
+import type { CommandContext } from './command-context.ts';
+import { startLocalCluster, type LocalCluster } from './local-cluster.ts';
+
+export interface LocalSessionOptions {
+  readonly nodes: number;
+  readonly unsafeNoSandbox: boolean;
+  /** Print what the processes logged when the command fails. */
+  readonly verbose: boolean;
+  readonly signal: AbortSignal;
+}
+
+export async function withLocalSession<T>(
+  { terminal, interrupts, distFolder }: CommandContext,
+  options: LocalSessionOptions,
+  use: (cluster: LocalCluster) => Promise<T>,
+): Promise<T> {
+  let forget = (): void => {};
+  let cluster: LocalCluster | undefined;
+  try {
+    cluster = await startLocalCluster({
+      nodes: options.nodes,
+      unsafeNoSandbox: options.unsafeNoSandbox,
+      distFolder,
+      signal: options.signal,
+      onStarting: (abandon) => (forget = interrupts.atOnce(abandon)),
+    });
+    return await use(cluster);
+  } catch (thrown) {
+    if (options.verbose && !options.signal.aborted && cluster !== undefined)
+      for (const line of cluster.log().split('\n')) if (line !== '') terminal.note(`  ${line}`);
+    throw toMinikeepError(thrown);
+  } finally {
+    await cluster?.stop();
+    forget();
+  }
+}

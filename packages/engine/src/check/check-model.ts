@@ -1,0 +1,234 @@
+/**
+ * `model check`: proves on this machine that a model cut into stages computes, bit by bit, what the whole does.
+ * The whole runs first and its logits are kept; then the stages get the same tokens in the same chunks.
+ */
+import { mkdtemp, open, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { checkCuts, planSlices, sliceStream, type Model, type SlicePlan } from '@minikeep/gguf';
+import { FRAME_LOGITS_MAX, MinikeepError } from '@minikeep/protocol';
+import type { ContextSettings } from '../messages.ts';
+import { differenceOf, LogitsFile, rowsOf } from './logits.ts';
+import { Pipeline, type StageFile, type StartCheckStage, type StepInput } from './pipeline.ts';
+import { singleSequence } from './script.ts';
+
+export interface CheckOptions {
+  readonly model: Model;
+  /** Starts an engine in the platform's sandbox. */
+  readonly start: StartCheckStage;
+  /** A folder for slices and logits; what is made in it is removed again. */
+  readonly folder: string;
+  readonly promptTokens?: number;
+  readonly tokens?: number;
+  readonly threads?: number;
+  readonly mode?: ContextSettings['mode'];
+  readonly gpu?: boolean;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (what: string) => void;
+}
+
+export interface CheckResult {
+  readonly identical: boolean;
+  readonly max_logit_difference: number;
+  /** Rows whose logits were compared, each over the whole vocabulary. */
+  readonly tokens_compared: number;
+  readonly cuts: readonly number[];
+}
+
+/** Rows of one step: what a frame can carry back as logits. */
+const CHUNK_MAX = 64;
+const LOGITS_BYTES_A_STEP = 32 * 1024 * 1024;
+const PROMPT_TOKENS = 64;
+const TOKENS = 16;
+
+/** As `ModelCheck`, for a single set of cuts. */
+export async function checkModel(
+  options: CheckOptions & { readonly cuts: readonly number[] },
+): Promise<CheckResult> {
+  checkCuts(options.model, options.cuts);
+  const check = await ModelCheck.start(options);
+  try {
+    return await check.compare(options.cuts);
+  } finally {
+    await check.close();
+  }
+}
+
+/** The whole model's logits, computed once, and any number of cuts compared with them. */
+export class ModelCheck {
+  readonly #options: CheckOptions;
+  readonly #folder: string;
+  readonly #context: ContextSettings;
+  readonly #steps: readonly StepInput[];
+  readonly #reference: LogitsFile;
+  readonly #vocabSize: number;
+
+  private constructor(
+    options: CheckOptions,
+    folder: string,
+    run: {
+      context: ContextSettings;
+      steps: readonly StepInput[];
+      reference: LogitsFile;
+      vocabSize: number;
+    },
+  ) {
+    this.#options = options;
+    this.#folder = folder;
+    this.#context = run.context;
+    this.#steps = run.steps;
+    this.#reference = run.reference;
+    this.#vocabSize = run.vocabSize;
+  }
+
+  /** Computes the whole model's logits. Throws `check.*`, `engine.*`, `slice.*`. */
+  static async start(options: CheckOptions): Promise<ModelCheck> {
+    const folder = await mkdtemp(path.join(options.folder, 'check-'));
+    try {
+      const [whole] = planSlices(options.model, []);
+      if (whole === undefined) throw new Error('no plan for the whole model');
+      const context = contextOf(options);
+      options.onProgress?.('the whole model');
+      const file = await wholeFile(options, whole, folder);
+      const pipeline = await Pipeline.start(options.start, [file], context, options.signal);
+      try {
+        const { vocabSize } = pipeline;
+        const steps = stepsOf(options, context, vocabSize);
+        const reference = await LogitsFile.create(path.join(folder, 'logits'), vocabSize);
+        for (const step of steps) {
+          options.signal?.throwIfAborted();
+          await reference.append(rowsOf(step, await pipeline.step(step), vocabSize));
+        }
+        return new ModelCheck(options, folder, { context, steps, reference, vocabSize });
+      } finally {
+        await pipeline.stop();
+      }
+    } catch (thrown) {
+      await rm(folder, { recursive: true, force: true });
+      throw thrown;
+    }
+  }
+
+  /** Cuts, loads, computes and compares. Throws `slice.cut_refused` before anything is written. */
+  async compare(cuts: readonly number[]): Promise<CheckResult> {
+    checkCuts(this.#options.model, cuts);
+    const { signal } = this.#options;
+    const folder = await mkdtemp(path.join(this.#folder, 'cut-'));
+    try {
+      this.#options.onProgress?.(`cut at ${cuts.join(', ')}`);
+      const files = await stageFiles(this.#options, cuts, folder);
+      const pipeline = await Pipeline.start(this.#options.start, files, this.#context, signal);
+      try {
+        return await this.#run(pipeline, cuts);
+      } finally {
+        await pipeline.stop();
+      }
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  }
+
+  async #run(pipeline: Pipeline, cuts: readonly number[]): Promise<CheckResult> {
+    let identical = true;
+    let max = 0;
+    let compared = 0;
+    for (const step of this.#steps) {
+      this.#options.signal?.throwIfAborted();
+      for (const row of rowsOf(step, await pipeline.step(step), this.#vocabSize)) {
+        const difference = differenceOf(await this.#reference.read(compared), row);
+        identical &&= difference.identical;
+        max = Math.max(max, difference.max);
+        compared += 1;
+      }
+    }
+    return { identical, max_logit_difference: max, tokens_compared: compared, cuts };
+  }
+
+  async close(): Promise<void> {
+    await this.#reference.close();
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+}
+
+function contextOf(options: CheckOptions): ContextSettings {
+  const { promptTokens = PROMPT_TOKENS, tokens = TOKENS } = options;
+  if (!(promptTokens >= 2 && tokens >= 0))
+    throw new MinikeepError('check.tokens', 'a check needs a prompt of at least 2 tokens', {
+      next: 'Choose --prompt-tokens 2 or more.',
+    });
+  return {
+    n_ctx: Math.ceil((promptTokens + tokens + 1) / 64) * 64,
+    n_batch: CHUNK_MAX,
+    n_seq_max: 1,
+    mode: options.mode ?? 'exact',
+    threads: options.threads ?? 1,
+    gpu: options.gpu ?? false,
+  };
+}
+
+function stepsOf(
+  options: CheckOptions,
+  context: ContextSettings,
+  vocabSize: number,
+): readonly StepInput[] {
+  if (vocabSize < 1 || vocabSize > FRAME_LOGITS_MAX)
+    throw new MinikeepError('check.vocabulary', `the model has ${vocabSize} tokens`, {
+      next: 'Use a complete model file.',
+    });
+  const fits = Math.floor(LOGITS_BYTES_A_STEP / (vocabSize * 4));
+  return singleSequence(vocabSize, {
+    promptTokens: options.promptTokens ?? PROMPT_TOKENS,
+    tokens: options.tokens ?? TOKENS,
+    chunk: Math.max(3, Math.min(context.n_batch, fits)),
+  });
+}
+
+/** A single file is used where it lies; the parts of a split model are joined first. */
+async function wholeFile(
+  options: CheckOptions,
+  plan: SlicePlan,
+  folder: string,
+): Promise<StageFile> {
+  const { layers } = plan;
+  const single = options.model.files.length === 1 ? options.model.files[0]?.path : undefined;
+  const slice = single ?? path.join(folder, 'whole.gguf');
+  if (single === undefined) await writeSlice(options, plan, slice);
+  return { slice, layers, first: true, last: true };
+}
+
+async function stageFiles(
+  options: CheckOptions,
+  cuts: readonly number[],
+  folder: string,
+): Promise<StageFile[]> {
+  const plans = planSlices(options.model, cuts);
+  const written = new Map<SlicePlan, string>();
+  for (const plan of plans) {
+    if (plan.kind === 'text') continue;
+    const file = path.join(folder, `${plan.key}.gguf`);
+    await writeSlice(options, plan, file);
+    written.set(plan, file);
+  }
+  const embedding = plans.find((plan) => plan.kind === 'embedding');
+  return plans
+    .filter((plan) => plan.kind === 'stage')
+    .map((plan): StageFile => {
+      const lookup = plan.first && embedding !== undefined ? written.get(embedding) : undefined;
+      return {
+        slice: written.get(plan) ?? '',
+        ...(lookup === undefined ? {} : { embedding: lookup }),
+        layers: plan.layers,
+        first: plan.first,
+        last: plan.last,
+      };
+    });
+}
+
+async function writeSlice(options: CheckOptions, plan: SlicePlan, file: string): Promise<void> {
+  const handle = await open(file, 'wx', 0o600);
+  try {
+    for await (const piece of sliceStream(options.model, plan, options.signal))
+      await handle.writeFile(piece);
+  } finally {
+    await handle.close();
+  }
+}

@@ -6,12 +6,23 @@ import path from 'node:path';
 import { REPOSITORY } from '../needs.ts';
 import { deepseek2 } from './architectures/deepseek2.ts';
 import { llama, qwen2, qwen3, qwen3moe } from './architectures/llama.ts';
-import { gemma3, gptOss } from './architectures/windowed.ts';
+import {
+  cohere,
+  exaone4,
+  glm4,
+  granite,
+  mistral3,
+  olmo2,
+  phi3,
+  smollm3,
+} from './architectures/dense.ts';
+import { glm4moe, graniteMoe, hunyuanMoe, minimaxM2, qwen2moe } from './architectures/sparse.ts';
+import { gemma2, gemma3, gptOss } from './architectures/windowed.ts';
 import { writeRandomModel, type Weights } from './random-model.ts';
 import { TINY, type Dimensions, type Recipe } from './recipe.ts';
 
 /** Raise when the generator makes other bytes from the same recipe. */
-const GENERATOR = 1;
+const GENERATOR = 2;
 
 export interface NamedModel {
   readonly name: string;
@@ -118,6 +129,102 @@ export const NAMED_MODELS: readonly NamedModel[] = [
     architecture: 'gpt-oss',
     layers: [24, 36],
     recipe: (d, n) => gptOss(d, n),
+  },
+  {
+    name: 'gemma2',
+    architecture: 'gemma2',
+    layers: [26, 42, 46],
+    recipe: (d, n) => gemma2(d, n),
+  },
+  {
+    name: 'mistral3',
+    architecture: 'mistral3',
+    layers: [26, 34, 40],
+    recipe: (d, n) => mistral3(d, n),
+  },
+  {
+    name: 'qwen2moe',
+    architecture: 'qwen2moe',
+    layers: [24, 28],
+    recipe: (d, n) => qwen2moe(d, n),
+  },
+  {
+    name: 'phi3',
+    architecture: 'phi3',
+    layers: [32, 40],
+    recipe: (d, n) => phi3(d, n),
+  },
+  {
+    name: 'olmo2',
+    architecture: 'olmo2',
+    layers: [16, 32, 40, 64],
+    recipe: (d, n) => olmo2(d, n, { window: false }),
+  },
+  {
+    name: 'olmo3',
+    architecture: 'olmo2',
+    layers: [32, 64],
+    recipe: (d, n) => olmo2(d, n, { window: true }),
+  },
+  {
+    name: 'granite',
+    architecture: 'granite',
+    layers: [32, 40],
+    recipe: (d, n) => granite(d, n),
+  },
+  {
+    name: 'granitemoe',
+    architecture: 'granitemoe',
+    layers: [24, 32],
+    recipe: (d, n) => graniteMoe(d, n),
+  },
+  {
+    name: 'glm4',
+    architecture: 'glm4',
+    layers: [40, 61],
+    recipe: (d, n) => glm4(d, n),
+  },
+  {
+    name: 'glm4moe',
+    architecture: 'glm4moe',
+    layers: [46, 48, 92],
+    recipe: (d, n) => glm4moe(d, n, { dense: n === 92 ? 3 : 1, headNorms: n === 92 }),
+  },
+  {
+    name: 'minimax-m2',
+    architecture: 'minimax-m2',
+    layers: [62],
+    recipe: (d, n) => minimaxM2(d, n),
+  },
+  {
+    name: 'command-r',
+    architecture: 'command-r',
+    layers: [40],
+    recipe: (d, n) => cohere('command-r', d, n),
+  },
+  {
+    name: 'cohere2',
+    architecture: 'cohere2',
+    layers: [32, 64],
+    recipe: (d, n) => cohere('cohere2', d, n),
+  },
+  {
+    name: 'exaone4',
+    architecture: 'exaone4',
+    layers: [30],
+    recipe: (d, n) => exaone4(d, n),
+  },
+  {
+    name: 'smollm3',
+    architecture: 'smollm3',
+    layers: [36],
+    recipe: (d, n) => smollm3(d, n),
+  },
+  {
+    name: 'hunyuan-moe',
+    architecture: 'hunyuan-moe',
+    layers: [32],
+    recipe: (d, n) => hunyuanMoe(d, n),
   },
 ];
 

@@ -8,7 +8,7 @@ import { arrayKey, scalarKey, type KeyEntry } from '@minikeep/gguf';
 const KIND = { normal: 1, unknown: 2, control: 3, byte: 6 };
 const PIECES =
   '▁t he ▁a in ▁the re er on ▁s at nd ▁and ing ou en is or it ▁to ▁of ' +
-  '▁in es ed ll ▁is ▁you st le';
+  '▁in es ed ll ▁is ▁you st';
 
 /** Written by us for tests; shows a turn with its role. */
 const TEMPLATE =
@@ -18,7 +18,7 @@ const TEMPLATE =
 /** Fewest entries that hold everything above. */
 export const VOCABULARY_MIN = 384;
 
-/** Keys of a vocabulary with exactly `size` entries; 2 (`</s>`) and 4 (`<|end|>`) end a generation. */
+/** Keys of a vocabulary with exactly `size` entries; 2 (`</s>`), 4 (`<|end|>`) and 5 end a generation. */
 export function vocabularyKeys(size: number): KeyEntry[] {
   if (size < VOCABULARY_MIN) throw new Error(`a vocabulary of ${size} is too small`);
   const tokens: string[] = [];
@@ -28,7 +28,8 @@ export function vocabularyKeys(size: number): KeyEntry[] {
     kinds.push(kind);
   };
   add('<unk>', KIND.unknown);
-  for (const special of ['<s>', '</s>', '<|turn|>', '<|end|>']) add(special, KIND.control);
+  for (const special of ['<s>', '</s>', '<|turn|>', '<|end|>', '<|endoftext|>'])
+    add(special, KIND.control);
   for (let byte = 0; byte < 256; byte++)
     add(`<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`, KIND.byte);
   add('▁', KIND.normal);

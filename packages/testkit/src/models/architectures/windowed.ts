@@ -1,4 +1,4 @@
-/** gemma3 and gpt-oss: layers that slide in a pattern, with windows far shorter than the tests' prompts. */
+/** gemma2, gemma3 and gpt-oss: layers that slide in a pattern, with windows far shorter than the tests' prompts. */
 import {
   attention,
   common,
@@ -12,6 +12,23 @@ import {
 const WINDOW = 16;
 const EXPERTS = 8;
 const EXPERTS_USED = 2;
+
+export function gemma2(d: Dimensions, layers: number): Recipe {
+  const b = new RecipeBuilder('gemma2');
+  common(b, d, layers, { tied: true });
+  b.u32({ 'attention.sliding_window': WINDOW });
+  b.f32({ attn_logit_softcapping: 50, final_logit_softcapping: 30 });
+  for (let i = 0; i < layers; i++) {
+    const p = `blk.${i}.`;
+    b.norm(`${p}attn_norm`, d.embedding);
+    attention(b, d, p);
+    b.norm(`${p}post_attention_norm`, d.embedding);
+    b.norm(`${p}ffn_norm`, d.embedding);
+    feedForward(b, d, p);
+    b.norm(`${p}post_ffw_norm`, d.embedding);
+  }
+  return b.finish();
+}
 
 export function gemma3(
   d: Dimensions,

@@ -8,3 +8,17 @@ export {
   startEngine,
   type StartEngine,
 } from './client/start-engine.ts';
+export {
+  checkModel,
+  ModelCheck,
+  type CheckOptions,
+  type CheckResult,
+} from './check/check-model.ts';
+export {
+  Pipeline,
+  type PipelineOptions,
+  type StageFile,
+  type StepInput,
+} from './check/pipeline.ts';
+export { Script, singleSequence } from './check/script.ts';
+export { differenceOf, rowsOf, type Difference } from './check/logits.ts';

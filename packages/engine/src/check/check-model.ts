@@ -8,13 +8,11 @@ import { checkCuts, planSlices, sliceStream, type Model, type SlicePlan } from '
 import { FRAME_LOGITS_MAX, MinikeepError } from '@minikeep/protocol';
 import type { ContextSettings } from '../messages.ts';
 import { differenceOf, LogitsFile, rowsOf } from './logits.ts';
-import { Pipeline, type StageFile, type StartCheckStage, type StepInput } from './pipeline.ts';
+import { Pipeline, type PipelineOptions, type StageFile, type StepInput } from './pipeline.ts';
 import { singleSequence } from './script.ts';
 
-export interface CheckOptions {
+export interface CheckOptions extends Omit<PipelineOptions, 'context'> {
   readonly model: Model;
-  /** Starts an engine in the platform's sandbox. */
-  readonly start: StartCheckStage;
   /** A folder for slices and logits; what is made in it is removed again. */
   readonly folder: string;
   readonly promptTokens?: number;
@@ -22,7 +20,6 @@ export interface CheckOptions {
   readonly threads?: number;
   readonly mode?: ContextSettings['mode'];
   readonly gpu?: boolean;
-  readonly signal?: AbortSignal;
   readonly onProgress?: (what: string) => void;
 }
 
@@ -89,7 +86,7 @@ export class ModelCheck {
       const context = contextOf(options);
       options.onProgress?.('the whole model');
       const file = await wholeFile(options, whole, folder);
-      const pipeline = await Pipeline.start(options.start, [file], context, options.signal);
+      const pipeline = await Pipeline.start([file], { ...options, context });
       try {
         const { vocabSize } = pipeline;
         const steps = stepsOf(options, context, vocabSize);
@@ -111,12 +108,11 @@ export class ModelCheck {
   /** Cuts, loads, computes and compares. Throws `slice.cut_refused` before anything is written. */
   async compare(cuts: readonly number[]): Promise<CheckResult> {
     checkCuts(this.#options.model, cuts);
-    const { signal } = this.#options;
     const folder = await mkdtemp(path.join(this.#folder, 'cut-'));
     try {
       this.#options.onProgress?.(`cut at ${cuts.join(', ')}`);
       const files = await stageFiles(this.#options, cuts, folder);
-      const pipeline = await Pipeline.start(this.#options.start, files, this.#context, signal);
+      const pipeline = await Pipeline.start(files, { ...this.#options, context: this.#context });
       try {
         return await this.#run(pipeline, cuts);
       } finally {

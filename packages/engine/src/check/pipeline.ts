@@ -2,6 +2,7 @@
  * Stages in a row on this machine, fed one step at a time: what `model check` and the conformance suite compare.
  * Frames go from engine to engine as they are; only the first is made here and only the result is decoded.
  */
+import type { SandboxPlatform } from '@minikeep/containment';
 import {
   decodeFrame,
   encodeFrame,
@@ -10,29 +11,11 @@ import {
   type ResultFrame,
   type StepFrame,
 } from '@minikeep/protocol';
-import type { ContextSettings, EngineFault, LoadStage } from '../messages.ts';
+import type { EngineClient, EngineEvent } from '../client/engine-client.ts';
+import { startEngine } from '../client/start-engine.ts';
+import type { ContextSettings, LoadStage } from '../messages.ts';
 
-/** What is needed of a running engine. */
-export interface CheckStage {
-  readonly ready: Promise<{ readonly n_vocab: number }>;
-  /** Resolves with the reason when the process has ended. */
-  readonly exited: Promise<string>;
-  sendFrame(payload: Uint8Array): Promise<void> | void;
-  stop(): Promise<void>;
-}
-
-export interface CheckStageListeners {
-  onFrame(payload: Uint8Array): void;
-  onStepError(error: EngineFault): void;
-}
-
-/** Starts one engine in its sandbox; `files` are the only ones it may read. */
-export type StartCheckStage = (
-  load: LoadStage,
-  files: readonly string[],
-  listeners: CheckStageListeners,
-) => Promise<CheckStage>;
-
+/** One stage's files and place. */
 export interface StageFile {
   readonly slice: string;
   readonly embedding?: string;
@@ -41,151 +24,61 @@ export interface StageFile {
   readonly last: boolean;
 }
 
+export interface PipelineOptions {
+  readonly platform: SandboxPlatform;
+  readonly context: ContextSettings;
+  /** The folder with the engine's program and libraries; where this program lies unless given. */
+  readonly programs?: string;
+  readonly signal?: AbortSignal;
+}
+
 /** What a step does, without the numbering that the pipeline adds. */
 export type StepInput = Pick<StepFrame, 'ops' | 'spans' | 'tokens'>;
 
-const LOAD_TIMEOUT_MS = 30 * 60_000;
 const STEP_TIMEOUT_MS = 10 * 60_000;
-
-interface Waiter {
-  readonly resolve: (result: ResultFrame) => void;
-  readonly reject: (error: Error) => void;
-}
 
 export class Pipeline {
   readonly vocabSize: number;
-  readonly #state: PipelineState;
+  readonly #engines: readonly EngineClient[];
+  readonly #failure: Failure;
+  #pending: PromiseWithResolvers<ResultFrame> | undefined;
+  #step = 0;
 
-  private constructor(state: PipelineState, vocabSize: number) {
-    this.#state = state;
-    this.vocabSize = vocabSize;
+  private constructor(engines: readonly EngineClient[], failure: Failure) {
+    this.#engines = engines;
+    this.#failure = failure;
+    this.vocabSize = engines.at(-1)?.ready.n_vocab ?? 0;
+    for (const [index, engine] of engines.entries()) {
+      const next = engines[index + 1];
+      engine.onFrame((frame) => (next === undefined ? this.#take(frame) : next.sendFrame(frame)));
+    }
   }
 
   /** Loads all stages at once. Throws what the first failing engine said; no process is left then. */
-  static async start(
-    start: StartCheckStage,
-    files: readonly StageFile[],
-    context: ContextSettings,
-    signal?: AbortSignal,
-  ): Promise<Pipeline> {
-    const state = new PipelineState(files.length, signal);
-    try {
-      const vocabSize = await state.start(start, files, context);
-      return new Pipeline(state, vocabSize);
-    } catch (thrown) {
-      await state.stop();
-      throw thrown;
-    }
+  static async start(files: readonly StageFile[], options: PipelineOptions): Promise<Pipeline> {
+    const failure = new Failure(options.signal);
+    const started = await Promise.allSettled(
+      files.map(async (file) => {
+        try {
+          return await startStage(file, options, failure);
+        } catch (thrown) {
+          failure.fail(thrown);
+          throw thrown;
+        }
+      }),
+    );
+    const engines = started.filter((s) => s.status === 'fulfilled').map((s) => s.value);
+    if (engines.length === files.length && failure.error === undefined)
+      return new Pipeline(engines, failure);
+    failure.close();
+    await Promise.all(engines.map((engine) => engine.kill('another stage did not load')));
+    throw failure.error;
   }
 
-  /** One step through all stages. One at a time. */
-  step(input: StepInput): Promise<ResultFrame> {
-    return this.#state.step(input);
-  }
-
-  async stop(): Promise<void> {
-    await this.#state.stop();
-  }
-}
-
-/** The moving parts, so that a pipeline exists only when it is ready. */
-class PipelineState {
-  readonly #stages: CheckStage[] = [];
-  readonly #count: number;
-  readonly #failure: Promise<never>;
-  readonly #signal: AbortSignal | undefined;
-  #reject: (error: Error) => void = () => undefined;
-  #waiter: Waiter | undefined;
-  #failed: Error | undefined;
-  #stopping = false;
-  #step = 0;
-
-  constructor(count: number, signal: AbortSignal | undefined) {
-    this.#count = count;
-    this.#signal = signal;
-    this.#failure = new Promise((_, reject) => {
-      this.#reject = reject;
-    });
-    // Listened to when something waits; a failure in between shows at the next step.
-    this.#failure.catch(() => undefined);
-    if (signal?.aborted === true) this.#aborted();
-    signal?.addEventListener('abort', this.#aborted, { once: true });
-  }
-
-  readonly #aborted = (): void => {
-    const reason: unknown = this.#signal?.reason;
-    this.fail(reason instanceof Error ? reason : new Error('stopped', { cause: reason }));
-  };
-
-  /** Starts every engine, waits until all have loaded, and returns the size of the vocabulary. */
-  async start(
-    start: StartCheckStage,
-    files: readonly StageFile[],
-    context: ContextSettings,
-  ): Promise<number> {
-    for (const [index, file] of files.entries()) {
-      if (this.#failed !== undefined) throw this.#failed;
-      const { embedding } = file;
-      const load: LoadStage = {
-        type: 'load_stage',
-        slice: file.slice,
-        ...(embedding === undefined ? {} : { embedding }),
-        first: file.first,
-        last: file.last,
-        layers: file.layers,
-        logits: true,
-        context,
-      };
-      const stage = await start(
-        load,
-        embedding === undefined ? [file.slice] : [file.slice, embedding],
-        {
-          onFrame: (payload) => this.#passOn(index, payload),
-          onStepError: (error) => this.fail(asError(error)),
-        },
-      );
-      this.#stages.push(stage);
-      // Waited for below, together; until then a failure must not count as unheard.
-      stage.ready.catch(() => undefined);
-      void stage.exited.then((reason) => {
-        if (!this.#stopping) this.fail(ended(index, reason));
-      });
-    }
-    const loading = Promise.all(this.#stages.map((stage) => stage.ready));
-    const ready = await this.#orFailure(loading, LOAD_TIMEOUT_MS, 'loading the model');
-    return ready.at(-1)?.n_vocab ?? 0;
-  }
-
-  #passOn(index: number, payload: Uint8Array): void {
-    const next = this.#stages[index + 1];
-    if (index === this.#count - 1) this.#result(payload);
-    else if (next !== undefined) this.#send(next, payload);
-  }
-
-  #send(stage: CheckStage, payload: Uint8Array): void {
-    Promise.resolve(stage.sendFrame(payload)).catch((thrown: Error) => this.fail(thrown));
-  }
-
-  #result(payload: Uint8Array): void {
-    const waiter = this.#waiter;
-    this.#waiter = undefined;
-    try {
-      const frame = decodeFrame(payload);
-      if (frame.kind !== 'result') throw new Error('the last stage answered with a step');
-      waiter?.resolve(frame);
-    } catch (thrown) {
-      this.fail(thrown as Error);
-      waiter?.reject(thrown as Error);
-    }
-  }
-
+  /** One step through all stages, one at a time. Throws an engine's error, `check.timeout`, or the signal's reason. */
   async step(input: StepInput): Promise<ResultFrame> {
-    if (this.#failed !== undefined) throw this.#failed;
-    const [first] = this.#stages;
-    if (first === undefined || this.#waiter !== undefined) throw new Error('a step is under way');
-    const result = new Promise<ResultFrame>((resolve, reject) => {
-      this.#waiter = { resolve, reject };
-    });
+    const [first] = this.#engines;
+    if (first === undefined || this.#pending !== undefined) throw new Error('a step is under way');
     const frame = encodeFrame({
       kind: 'step',
       epoch: 1,
@@ -194,49 +87,93 @@ class PipelineState {
       timings: [],
       rows: { type: ROWS.none, nEmbd: 0, bytes: new Uint8Array(0) },
     });
-    this.#send(first, frame);
-    return this.#orFailure(result, STEP_TIMEOUT_MS, 'a step');
-  }
-
-  async #orFailure<T>(work: Promise<T>, timeoutMs: number, what: string): Promise<T> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
-        reject(
-          new MinikeepError('check.timeout', `${what} took longer than ${timeoutMs / 1000} s`, {
-            next: 'See whether the machine is busy or out of memory, then try again.',
-          }),
-        );
-      }, timeoutMs);
-    });
+    this.#pending = Promise.withResolvers();
+    const result = this.#pending.promise;
+    const timer = setTimeout(() => this.#failure.fail(tooSlow()), STEP_TIMEOUT_MS);
     try {
-      return await Promise.race([work, this.#failure, late]);
+      await this.#failure.or(first.sendFrame(frame));
+      return await this.#failure.or(result);
     } finally {
       clearTimeout(timer);
+      this.#pending = undefined;
     }
   }
 
-  fail(error: Error): void {
-    this.#failed ??= error;
-    this.#reject(this.#failed);
-  }
-
+  /** Ends all engines; none is left when it resolves. */
   async stop(): Promise<void> {
-    this.#stopping = true;
-    this.#signal?.removeEventListener('abort', this.#aborted);
-    await Promise.all(this.#stages.map((stage) => stage.stop()));
+    this.#failure.close();
+    await Promise.all(this.#engines.map((engine) => engine.stop()));
+  }
+
+  #take(payload: Uint8Array): void {
+    const frame = decodeFrame(payload);
+    if (frame.kind === 'result') this.#pending?.resolve(frame);
+    else this.#failure.fail(new Error('the last stage answered with a step'));
   }
 }
 
-const asError = (fault: EngineFault): MinikeepError =>
-  new MinikeepError(fault.code, fault.message, { next: fault.next });
-
-function ended(index: number, reason: string): MinikeepError {
-  return new MinikeepError(
-    'check.engine_ended',
-    `the engine of stage ${index + 1} ended: ${reason}`,
-    {
-      next: 'Run with --verbose to see llama.cpp’s own messages.',
-    },
-  );
+async function startStage(
+  file: StageFile,
+  { platform, context, programs }: PipelineOptions,
+  failure: Failure,
+): Promise<EngineClient> {
+  const load: LoadStage = { type: 'load_stage', ...file, logits: true, context };
+  return startEngine({
+    platform,
+    load,
+    signal: failure.signal,
+    ...(programs === undefined ? {} : { programs }),
+    onEvent: (event) => failure.onEvent(event),
+  });
 }
+
+/** The first thing that went wrong anywhere, and whoever waits hears of it. */
+class Failure {
+  readonly #abort = new AbortController();
+  readonly #outer: AbortSignal | undefined;
+  readonly #failed = Promise.withResolvers<never>();
+  error: unknown;
+
+  constructor(outer: AbortSignal | undefined) {
+    this.#outer = outer;
+    // Heard when something waits; in between it is kept for the next step.
+    this.#failed.promise.catch(() => {});
+    if (outer?.aborted === true) this.#cancel();
+    outer?.addEventListener('abort', this.#cancel, { once: true });
+  }
+
+  readonly #cancel = (): void => this.fail(this.#outer?.reason);
+
+  /** Aborted when anything failed. */
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  fail(error: unknown): void {
+    if (this.error !== undefined) return;
+    this.error = error ?? new Error('stopped');
+    this.#failed.reject(this.error);
+    this.#abort.abort();
+  }
+
+  onEvent(event: EngineEvent): void {
+    if (event.type === 'step_error')
+      this.fail(
+        new MinikeepError(event.error.code, event.error.message, { next: event.error.next }),
+      );
+    if (event.type === 'exited' && event.error !== undefined) this.fail(event.error);
+  }
+
+  or<T>(work: Promise<T>): Promise<T> {
+    return Promise.race([work, this.#failed.promise]);
+  }
+
+  close(): void {
+    this.#outer?.removeEventListener('abort', this.#cancel);
+  }
+}
+
+const tooSlow = (): MinikeepError =>
+  new MinikeepError('check.timeout', `a step took longer than ${STEP_TIMEOUT_MS / 1000} s`, {
+    next: 'See whether the machine is busy or out of memory, then try again.',
+  });

@@ -145,9 +145,9 @@ async function stageState(host: HostedDeployment) {
     framesOut: counters?.framesOut ?? 0,
     framesSent: counters?.framesSent ?? 0,
     oldestSeconds: counters?.oldestSeconds ?? 0,
-    engineStopped: engine.stopped,
-    engineAlive: engine.alive,
-    engineCpuSeconds: engine.cpuSeconds,
+    engineStopped: engine?.stopped ?? false,
+    engineAlive: engine !== undefined,
+    engineCpuSeconds: engine?.cpuSeconds ?? 0,
   };
 }
 

@@ -1,4 +1,5 @@
 /** One agent: store, events, deployments and the server, put together; and taken apart again without leaving anything. */
+import type { SandboxPlatform } from '@minikeep/containment';
 import { MinikeepError, type Logger } from '@minikeep/protocol';
 import {
   accessInterceptor,
@@ -13,7 +14,6 @@ import { agentService } from './agent-service.ts';
 import type { NodeCanary } from './canary.ts';
 import type { AgentConfig } from './config.ts';
 import { dataPlane } from './data-plane.ts';
-import type { EngineStarter } from './engine-port.ts';
 import { EventHub } from './event-hub.ts';
 import { Hosts } from './hosts.ts';
 import { machineId } from './machine.ts';
@@ -26,7 +26,7 @@ const ACCESS: AccessRules = {
 };
 
 export interface AgentParts {
-  readonly startEngine: EngineStarter;
+  readonly platform: SandboxPlatform;
   readonly canary: NodeCanary;
   readonly sandbox: NonNullable<HelloResponse['sandbox']>;
   readonly version: string;
@@ -51,7 +51,9 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
     store,
     hub,
     credentials,
-    startEngine: parts.startEngine,
+    platform: parts.platform,
+    sandboxed: !config.unsafe_no_sandbox,
+    programs: config.program_folder,
   });
   let address = '';
   const server = makeServer();

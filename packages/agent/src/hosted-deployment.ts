@@ -2,32 +2,29 @@
  * One deployment's part on this node: the stage's engine, perhaps the text engine, their slices. A new epoch starts
  * with nothing of the old one.
  */
-import type {
-  ContextSettings,
-  LoadStage,
-  LoadText,
-  TextRequest,
-  TextResult,
+import type { SandboxPlatform } from '@minikeep/containment';
+import {
+  startEngine,
+  type EngineClient,
+  type EngineEvent,
+  type LoadStage,
+  type LoadText,
+  type TextRequest,
+  type TextResult,
 } from '@minikeep/engine';
 import { MinikeepError } from '@minikeep/protocol';
 import { toErrorDetail, type CredentialPems } from '@minikeep/protocol/rpc';
-import {
-  EngineKind,
-  ExactMode,
-  type ContextSettings as ContextMessage,
-  type EngineReady,
-  type LoadRequest,
-} from '@minikeep/protocol/v1';
-import type { EngineListeners, EnginePort, EngineStarter } from './engine-port.ts';
+import { EngineKind, type EngineReady, type LoadRequest } from '@minikeep/protocol/v1';
 import type { EventHub } from './event-hub.ts';
-import { processState } from './process-state.ts';
+import { badLoad, loadStageMessage } from './load-message.ts';
+import { processState, type ProcessState } from './process-state.ts';
 import type { SliceStore } from './slice-store.ts';
 import { Stage } from './stage.ts';
 import { violationEvent } from './violation-event.ts';
 
-/** Checking the slice's digest counts as this part of loading. */
+/** Checking the slices' digests counts as this part of loading. */
 const VERIFY_SHARE = 0.2;
-/** Killing takes milliseconds; this is the limit after which the agent says that it could not. */
+/** Killing takes milliseconds; after this the agent goes on without having seen the end. */
 const KILL_TIMEOUT_MS = 5_000;
 
 export interface HostOptions {
@@ -37,21 +34,20 @@ export interface HostOptions {
   readonly store: SliceStore;
   readonly hub: EventHub;
   readonly credentials: CredentialPems;
-  readonly startEngine: EngineStarter;
-}
-
-interface Running {
-  readonly kind: EngineKind;
-  readonly engine: EnginePort;
+  readonly platform: SandboxPlatform;
+  /** False with --unsafe-no-sandbox. */
+  readonly sandboxed: boolean;
+  /** Folder of the bundles and libraries. */
+  readonly programs: string;
 }
 
 export class HostedDeployment {
   readonly #options: HostOptions;
-  readonly #running = new Set<Running>();
+  /** Engines that run or are being started; at most one of each kind. */
+  readonly #engines = new Map<EngineKind, EngineClient | 'starting'>();
+  /** Aborted when this part ends: kills what is still being started. */
+  readonly #over = new AbortController();
   #stage: Stage | undefined;
-  #stageEngine: EnginePort | undefined;
-  #textEngine: EnginePort | undefined;
-  #ending = false;
 
   constructor(options: HostOptions) {
     this.#options = options;
@@ -72,79 +68,50 @@ export class HostedDeployment {
     signal: AbortSignal,
   ): Promise<EngineReady> {
     const { engine: what } = request;
-    if (what === undefined) throw badRequest('it names no engine');
-    const kind =
-      what.$case === 'stage' ? EngineKind.ENGINE_KIND_STAGE : EngineKind.ENGINE_KIND_TEXT;
-    if ([...this.#running].some((r) => r.kind === kind))
-      throw badRequest('such an engine already runs');
-    const digests =
-      what.$case === 'stage'
-        ? [what.value.sliceSha256, what.value.embeddingSha256].filter((d) => d !== '')
-        : [what.value.fileSha256];
-    const files = await this.#verified(digests, (f) => onProgress(f * VERIFY_SHARE), signal);
-    const [first, second] = files;
-    if (first === undefined) throw badRequest('it names no slice');
-    const load: LoadStage | LoadText =
-      what.$case === 'text'
-        ? { type: 'load_text', file: first }
-        : {
-            type: 'load_stage',
-            slice: first,
-            ...(second === undefined ? {} : { embedding: second }),
-            first: what.value.first,
-            last: what.value.last,
-            layers: [what.value.layers?.start ?? 0, what.value.layers?.end ?? 0],
-            context: contextOf(what.value.context),
-          };
-    const engine = await this.#start(load, kind, files, (f) =>
-      onProgress(VERIFY_SHARE + f * (1 - VERIFY_SHARE)),
-    );
-    const abort = (): void => void engine.kill('loading was cancelled');
-    signal.addEventListener('abort', abort, { once: true });
+    if (what === undefined) throw badLoad('it names no engine');
+    const kind = what.$case === 'stage' ? EngineKind.ENGINE_KIND_STAGE : EngineKind.ENGINE_KIND_TEXT;
+    if (this.#engines.has(kind)) throw badLoad('such an engine already runs');
+    this.#engines.set(kind, 'starting');
     try {
-      signal.throwIfAborted();
-      const ready = await engine.ready;
-      if (kind === EngineKind.ENGINE_KIND_TEXT) this.#textEngine = engine;
-      return {
-        nVocab: ready.n_vocab,
-        nEmbd: ready.n_embd,
-        nLayer: ready.n_layer,
-        memory: {
-          weightsBytes: ready.memory.weights_bytes,
-          kvBytes: ready.memory.kv_bytes,
-          computeBytes: ready.memory.compute_bytes,
-        },
-        loadSeconds: ready.load_seconds,
-        sandboxed: engine.sandboxed,
-        llamaVersion: engine.llamaVersion,
-        backends: [...engine.backends],
-        enginePid: engine.pid,
-      };
+      const either = AbortSignal.any([signal, this.#over.signal]);
+      const digests =
+        what.$case === 'stage'
+          ? [what.value.sliceSha256, what.value.embeddingSha256].filter((d) => d !== '')
+          : [what.value.fileSha256];
+      const [first, second] = await this.#verified(digests, onProgress, either);
+      if (first === undefined) throw badLoad('it names no slice');
+      const load: LoadStage | LoadText =
+        what.$case === 'text'
+          ? { type: 'load_text', file: first }
+          : loadStageMessage(what.value, first, second);
+      const engine = await startEngine({
+        platform: this.#options.platform,
+        programs: this.#options.programs,
+        load,
+        signal: either,
+        onEvent: (event) => this.#event(kind, event, onProgress),
+      });
+      this.#started(kind, engine);
+      return this.#readyMessage(engine);
     } catch (error) {
-      await engine.kill('loading failed');
+      this.#engines.delete(kind);
       throw error;
-    } finally {
-      signal.removeEventListener('abort', abort);
     }
   }
 
   async text(request: TextRequest, timeoutMs: number): Promise<TextResult> {
-    if (this.#textEngine === undefined)
+    const engine = this.#engines.get(EngineKind.ENGINE_KIND_TEXT);
+    if (engine === undefined || engine === 'starting')
       throw new MinikeepError('engine.no_text', 'this node has no text engine for the deployment', {
         next: 'Deploy again; a model without a vocabulary takes token ids only.',
       });
-    return this.#textEngine.text(request, { timeoutMs });
+    return engine.text(request, { timeoutMs });
   }
 
-  /** What the coordinator asks when the pipeline is silent. */
-  async engineState(): Promise<{ alive: boolean; stopped: boolean; cpuSeconds: number }> {
-    const engine = this.#stageEngine;
-    const state = engine === undefined ? undefined : await processState(engine.pid);
-    return {
-      alive: state !== undefined && [...this.#running].some((r) => r.engine === engine),
-      stopped: state?.stopped ?? false,
-      cpuSeconds: state?.cpuSeconds ?? 0,
-    };
+  /** The stage engine's process; undefined when there is none. */
+  async engineState(): Promise<ProcessState | undefined> {
+    const engine = this.#engines.get(EngineKind.ENGINE_KIND_STAGE);
+    return engine === undefined || engine === 'starting' ? undefined : processState(engine.pid);
   }
 
   /** Kills the engines and lets go of the slices. */
@@ -155,9 +122,13 @@ export class HostedDeployment {
 
   /** Kills the engines; the slices stay pinned for the next epoch. */
   async endEngines(reason: string): Promise<void> {
-    this.#ending = true;
+    this.#over.abort(
+      new MinikeepError('deployment.ended', `the deployment was ended: ${reason}`, {
+        next: 'Deploy again.',
+      }),
+    );
     this.#stage?.close();
-    const kills = [...this.#running].map((r) => r.engine.kill(reason));
+    const kills = [...this.#engines.values()].map((e) => (e === 'starting' ? e : e.kill(reason)));
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, KILL_TIMEOUT_MS);
@@ -174,46 +145,19 @@ export class HostedDeployment {
     const { store, deployment } = this.#options;
     const files: string[] = [];
     for (const [i, digest] of digests.entries()) {
-      await store.verify(deployment, digest, (f) => onProgress((i + f) / digests.length), signal);
+      const progress = (fraction: number): void =>
+        onProgress(((i + fraction) / digests.length) * VERIFY_SHARE);
+      await store.verify(deployment, digest, progress, signal);
       files.push(await store.pinnedPath(deployment, digest));
     }
     return files;
   }
 
-  async #start(
-    load: LoadStage | LoadText,
-    kind: EngineKind,
-    files: readonly string[],
-    onProgress: (fraction: number) => void,
-  ): Promise<EnginePort> {
-    const { deployment, epoch, hub, credentials } = this.#options;
-    const listeners: EngineListeners = {
-      onProgress,
-      onFrame: (payload) => this.#stage?.forward(payload),
-      onLog: (level, text) =>
-        hub.emit({ $case: 'engineLog', value: { deployment, kind, level, text } }),
-      onViolation: (violation) =>
-        hub.emit({
-          $case: 'violation',
-          value: violationEvent(violation, this.#options.node, deployment),
-        }),
-      onStepError: (step, stepEpoch, fault) => {
-        this.#stage?.dropped();
-        const error = { ...fault, exitCode: 1, details: {} };
-        hub.emit({ $case: 'stepFault', value: { deployment, epoch: stepEpoch, step, error } });
-      },
-    };
-    const engine = await this.#options.startEngine({ load, files, listeners });
-    // It may have been ended while the process started.
-    if (this.#ending) {
-      await engine.kill('the deployment ended');
-      throw badRequest('the deployment ended meanwhile');
-    }
-    const running: Running = { kind, engine };
-    this.#running.add(running);
+  #started(kind: EngineKind, engine: EngineClient): void {
+    const { deployment, epoch, credentials, hub } = this.#options;
+    this.#engines.set(kind, engine);
     if (kind === EngineKind.ENGINE_KIND_STAGE) {
-      this.#stageEngine = engine;
-      this.#stage = new Stage({
+      const stage = new Stage({
         deployment,
         epoch,
         credentials,
@@ -224,55 +168,73 @@ export class HostedDeployment {
             value: { deployment, epoch, downstream, neighbour, error: toErrorDetail(error) },
           }),
       });
+      engine.onFrame((payload) => stage.forward(payload));
+      this.#stage = stage;
     }
-    void engine.exited.then((exit) => this.#exited(running, exit));
-    return engine;
   }
 
-  #exited(
-    running: Running,
-    exit: {
-      readonly code: number | null;
-      readonly signal: string | null;
-      readonly reason: string;
-      readonly violations: number;
-      readonly stderr_tail: string;
-    },
-  ): void {
-    const { deployment, epoch, hub } = this.#options;
-    this.#running.delete(running);
-    if (running.kind === EngineKind.ENGINE_KIND_STAGE) this.#stage?.close();
-    hub.emit({
-      $case: 'engineExit',
-      value: {
-        deployment,
-        epoch,
-        kind: running.kind,
-        reason: exit.reason,
-        exitCode: exit.code ?? -1,
-        signal: exit.signal ?? '',
-        violations: exit.violations,
-        stderrTail: exit.stderr_tail,
-        unexpected: !this.#ending,
+  #readyMessage(engine: EngineClient): EngineReady {
+    const { ready, hello } = engine;
+    return {
+      nVocab: ready.n_vocab,
+      nEmbd: ready.n_embd,
+      nLayer: ready.n_layer,
+      memory: {
+        weightsBytes: ready.memory.weights_bytes,
+        kvBytes: ready.memory.kv_bytes,
+        computeBytes: ready.memory.compute_bytes,
       },
-    });
+      loadSeconds: ready.load_seconds,
+      sandboxed: this.#options.sandboxed,
+      llamaVersion: hello.llama_version,
+      backends: [...hello.backends],
+      enginePid: engine.pid,
+    };
   }
-}
 
-function contextOf(context: ContextMessage | undefined): ContextSettings {
-  if (context === undefined) throw badRequest('it has no context settings');
-  return {
-    n_ctx: context.nCtx,
-    n_batch: context.nBatch,
-    n_seq_max: context.nSeqMax,
-    mode: context.mode === ExactMode.EXACT_MODE_FAST ? 'fast' : 'exact',
-    threads: context.threads,
-    gpu: context.gpu,
-  };
-}
-
-function badRequest(why: string): MinikeepError {
-  return new MinikeepError('node.bad_request', `an engine was not loaded: ${why}`, {
-    next: 'The coordinator runs another version: compare versions with `minikeep nodes`.',
-  });
+  #event(kind: EngineKind, event: EngineEvent, onProgress: (fraction: number) => void): void {
+    const { node, deployment, epoch, hub } = this.#options;
+    switch (event.type) {
+      case 'progress':
+        onProgress(VERIFY_SHARE + event.fraction * (1 - VERIFY_SHARE));
+        return;
+      case 'log': {
+        const { level, text } = event;
+        hub.emit({ $case: 'engineLog', value: { deployment, kind, level, text } });
+        return;
+      }
+      case 'violation':
+        hub.emit({ $case: 'violation', value: violationEvent(event.violation, node, deployment) });
+        return;
+      case 'step_error': {
+        this.#stage?.dropped();
+        const error = { ...event.error, exitCode: 1, details: {} };
+        const { epoch: stepEpoch, step } = event;
+        hub.emit({ $case: 'stepFault', value: { deployment, epoch: stepEpoch, step, error } });
+        return;
+      }
+      case 'exited': {
+        // One that never was ready is reported by its failed start.
+        const running = this.#engines.get(kind);
+        if (running === undefined || running === 'starting') return;
+        this.#engines.delete(kind);
+        if (kind === EngineKind.ENGINE_KIND_STAGE) this.#stage?.close();
+        const { exit, error } = event;
+        hub.emit({
+          $case: 'engineExit',
+          value: {
+            deployment,
+            epoch,
+            kind,
+            reason: exit.reason === '' ? error.message : exit.reason,
+            exitCode: exit.code ?? -1,
+            signal: exit.signal ?? '',
+            violations: exit.violations,
+            stderrTail: exit.stderr_tail,
+            unexpected: !this.#over.signal.aborted,
+          },
+        });
+      }
+    }
+  }
 }

@@ -3,6 +3,7 @@
  * Opaque bytes both ways. Back-pressure is passed on: a slow engine stops the reading from upstream, a slow neighbour
  * stops the reading from the engine; nothing is queued here.
  */
+import type { EngineClient } from '@minikeep/engine';
 import {
   identityUri,
   parseIdentityUri,
@@ -12,7 +13,6 @@ import {
 } from '@minikeep/protocol';
 import { CONNECT_TIMEOUT_MS } from '@minikeep/protocol';
 import { FrameSender, type CredentialPems } from '@minikeep/protocol/rpc';
-import type { EnginePort } from './engine-port.ts';
 
 /** Frames that the engine may hold at once: steps in flight of a pipeline, with room. */
 const FRAMES_HELD_MAX = 300;
@@ -29,7 +29,7 @@ export interface StageOptions {
   readonly deployment: string;
   readonly epoch: number;
   readonly credentials: CredentialPems;
-  readonly engine: EnginePort;
+  readonly engine: EngineClient;
   /** A neighbour's stream broke. */
   onFault(downstream: boolean, neighbour: string, error: MinikeepError): void;
 }
@@ -108,8 +108,7 @@ export class Stage {
           );
         this.#framesIn++;
         this.#held.push(performance.now());
-        const taken = this.#options.engine.sendFrame(frame);
-        if (taken !== undefined) await taken;
+        await this.#options.engine.sendFrame(frame);
       }
       if (!this.#closed) this.#options.onFault(false, peer.name, streamEnded(peer.name));
     } catch (thrown) {

@@ -20,6 +20,7 @@ import {
   CONCURRENT_STREAMS_MAX,
   CONNECT_TIMEOUT_MS,
   FLOW_WINDOW_BYTES,
+  HTTP2_FRAME_BYTES_MAX,
   KEEPALIVE_IDLE_MS,
   KEEPALIVE_TIMEOUT_MS,
   MESSAGE_BYTES_MAX,
@@ -126,6 +127,7 @@ class MutualServerCredentials extends ServerCredentials {
         rejectUnauthorized: true,
         settings: {
           initialWindowSize: FLOW_WINDOW_BYTES,
+          maxFrameSize: HTTP2_FRAME_BYTES_MAX,
           maxConcurrentStreams: CONCURRENT_STREAMS_MAX,
         },
       },

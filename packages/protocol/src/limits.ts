@@ -10,6 +10,9 @@ export const MESSAGE_BYTES_MAX = FRAME_BYTES_MAX + 1024;
 /** Data sent ahead of the receiver's reading: large enough that a frame of a prompt chunk need not wait for round trips. */
 export const FLOW_WINDOW_BYTES = 8 * 1024 * 1024;
 
+/** HTTP/2's own frames: fewer and larger ones cost less for a prompt chunk's rows. */
+export const HTTP2_FRAME_BYTES_MAX = 1024 * 1024;
+
 /** Half-open peers: a ping after this long without anything received … */
 export const KEEPALIVE_IDLE_MS = 3_000;
 /** … and the connection is given up when it was not answered in this time. */

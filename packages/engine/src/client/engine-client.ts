@@ -16,7 +16,7 @@ import { parseFromEngine } from '../messages-schema.ts';
 import { encodeControl, envelopeHeader, EnvelopeReader, type Channel } from '../pipe/envelope.ts';
 
 export type ReadyMessage = Extract<FromEngine, { type: 'ready' }>;
-type HelloMessage = Extract<FromEngine, { type: 'hello' }>;
+export type HelloMessage = Extract<FromEngine, { type: 'hello' }>;
 
 export type EngineEvent =
   | { readonly type: 'progress'; readonly fraction: number }
@@ -50,12 +50,15 @@ export interface Milestones {
 
 /** Made by `startEngine`. */
 export class EngineClient {
+  /** What the engine said first: its llama.cpp. */
+  readonly hello: HelloMessage;
   /** What the engine said when it had loaded. */
   readonly ready: ReadyMessage;
   readonly #link: EngineLink;
 
-  constructor(link: EngineLink, ready: ReadyMessage) {
+  constructor(link: EngineLink, hello: HelloMessage, ready: ReadyMessage) {
     this.#link = link;
+    this.hello = hello;
     this.ready = ready;
   }
 
@@ -162,8 +165,12 @@ export class EngineLink {
     if (this.#gone !== undefined) throw this.#gone;
     const { input } = this.sandbox;
     if (!input.writable) throw goneError('its pipe is closed');
+    // Header and payload in one system call: the engine wakes once.
+    input.cork();
     input.write(envelopeHeader(channel, payload.byteLength));
-    if (input.write(payload)) return;
+    const room = input.write(payload);
+    input.uncork();
+    if (room) return;
     const waiting = new AbortController();
     try {
       await Promise.race([

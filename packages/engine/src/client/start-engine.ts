@@ -9,6 +9,7 @@ import {
   EngineClient,
   EngineLink,
   type EngineEvent,
+  type HelloMessage,
   type Milestones,
   type ReadyMessage,
 } from './engine-client.ts';
@@ -75,11 +76,11 @@ export async function startEngine(options: StartEngine): Promise<EngineClient> {
   signal?.addEventListener('abort', cancel);
   try {
     throwIfCancelled(signal);
-    await start.reached('hello', HELLO_TIMEOUT_MS);
+    const hello = await start.greeted(HELLO_TIMEOUT_MS);
     await link.control(load);
     const ready = await start.loaded();
     await sandbox.seal();
-    return new EngineClient(link, ready);
+    return new EngineClient(link, hello, ready);
   } catch (thrown) {
     link.stopping = true;
     const error = toMinikeepError(thrown);
@@ -100,7 +101,7 @@ const filesOf = (load: LoadStage | LoadText): string[] =>
 class Start {
   readonly milestones: Milestones;
   readonly onEvent: (event: EngineEvent) => void;
-  readonly #hello = Promise.withResolvers<void>();
+  readonly #hello = Promise.withResolvers<HelloMessage>();
   readonly #ready = Promise.withResolvers<ReadyMessage>();
   #progressAt = performance.now();
   #timer: NodeJS.Timeout | undefined;
@@ -110,7 +111,7 @@ class Start {
     this.#hello.promise.catch(() => {});
     this.#ready.promise.catch(() => {});
     this.milestones = {
-      hello: () => this.#hello.resolve(),
+      hello: (message) => this.#hello.resolve(message),
       ready: (message) => this.#ready.resolve(message),
       fatal: (error) => this.fail(error),
     };
@@ -125,10 +126,11 @@ class Start {
     this.#ready.reject(error);
   }
 
-  async reached(_what: 'hello', timeoutMs: number): Promise<void> {
+  async greeted(timeoutMs: number): Promise<HelloMessage> {
     this.#timer = setTimeout(() => this.fail(timeout('did not start', timeoutMs)), timeoutMs);
-    await this.#hello.promise;
+    const hello = await this.#hello.promise;
     this.close();
+    return hello;
   }
 
   async loaded(): Promise<ReadyMessage> {

@@ -226,7 +226,7 @@ export class HostedDeployment {
             deployment,
             epoch,
             kind,
-            reason: exit.reason === '' ? error.message : exit.reason,
+            reason: exit.reason === '' ? (error?.message ?? '') : exit.reason,
             exitCode: exit.code ?? -1,
             signal: exit.signal ?? '',
             violations: exit.violations,

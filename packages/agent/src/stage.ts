@@ -40,6 +40,8 @@ export class Stage {
   #attached = false;
   #downstream: FrameSender | undefined;
   #closed = false;
+  /** Ends the waiting for a neighbour that will never be ready again. */
+  #wake: () => void = () => {};
   #framesIn = 0;
   #framesOut = 0;
   #framesSent = 0;
@@ -146,7 +148,10 @@ export class Stage {
     if (sender === undefined || this.#closed) return undefined;
     this.#framesSent++;
     if (sender.send(payload)) return undefined;
-    return new Promise((resolve) => sender.onceDrained(resolve));
+    return new Promise((resolve) => {
+      sender.onceDrained(resolve);
+      this.#wake = resolve;
+    });
   }
 
   /** The engine refused a step: it holds one frame less, and nothing comes out for it. */
@@ -167,6 +172,7 @@ export class Stage {
   close(): void {
     this.#closed = true;
     this.#downstream?.close();
+    this.#wake();
   }
 }
 

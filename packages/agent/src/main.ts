@@ -1,0 +1,24 @@
+/** The agent's process: `agent.mjs CONFIG.json`. */
+import { MINIKEEP_VERSION, makeLogger, runProcess } from '@minikeep/protocol';
+import { startAgent } from './agent.ts';
+import { nodeCanary } from './canary.ts';
+import { readAgentConfig } from './config.ts';
+import { platformFor, supportMessage } from './platform.ts';
+
+const log = makeLogger('agent');
+
+await runProcess({
+  log,
+  async start() {
+    const config = await readAgentConfig(process.argv[2] ?? '');
+    const platform = platformFor(config.unsafe_no_sandbox);
+    const running = await startAgent(config, {
+      platform,
+      canary: nodeCanary(platform, config),
+      sandbox: supportMessage(await platform.support()),
+      version: MINIKEEP_VERSION,
+      log,
+    });
+    return { running, endWithStdin: config.end_with_stdin };
+  },
+});

@@ -11,7 +11,10 @@ export interface NodeCanary {
 export function nodeCanary(_platform: SandboxPlatform, _config: AgentConfig): NodeCanary {
   return {
     async *run() {
-      throw new MinikeepError('x.y', '', { next: '' });
+      await Promise.resolve();
+      throw new MinikeepError('canary.unsupported', 'this build has no canary', {
+        next: 'Build a version that has it.',
+      });
     },
   };
 }

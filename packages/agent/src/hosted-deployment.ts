@@ -69,7 +69,8 @@ export class HostedDeployment {
   ): Promise<EngineReady> {
     const { engine: what } = request;
     if (what === undefined) throw badLoad('it names no engine');
-    const kind = what.$case === 'stage' ? EngineKind.ENGINE_KIND_STAGE : EngineKind.ENGINE_KIND_TEXT;
+    const kind =
+      what.$case === 'stage' ? EngineKind.ENGINE_KIND_STAGE : EngineKind.ENGINE_KIND_TEXT;
     if (this.#engines.has(kind)) throw badLoad('such an engine already runs');
     this.#engines.set(kind, 'starting');
     try {

@@ -116,7 +116,9 @@ export class Cluster {
     for (const node of this.nodes) node.close();
   }
 
-  status(): StatusResponse {
+  /** Waits until every node was tried once, so that a new coordinator does not call its nodes unreachable. */
+  async status(): Promise<StatusResponse> {
+    await Promise.all(this.nodes.map((node) => node.tried));
     const deployments = [...this.#deployments.values()];
     const serving = deployments.filter((d) => d.state === DeploymentState.DEPLOYMENT_STATE_READY);
     const sandboxes = this.nodes.map((node) => node.hello);

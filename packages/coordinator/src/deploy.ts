@@ -63,6 +63,7 @@ async function run(
       },
     });
   const nodes = cluster.nodesNamed(request.nodes);
+  progress(DeployPhase.DEPLOY_PHASE_CHECKING, 0, 1);
   await Promise.all(nodes.map((node) => checkSandbox(node)));
   const plan = await planDeployment(
     {

@@ -1,4 +1,4 @@
-/** Loads a deployment's engines on their nodes, all at once, and adds their progress up. */
+/** Loads a deployment's engines on their nodes, all machines at once, and adds their progress up. */
 import { MinikeepError } from '@minikeep/protocol';
 import type { EngineReady, LoadRequest } from '@minikeep/protocol/v1';
 import type { NodeLink } from './node-link.ts';
@@ -25,9 +25,19 @@ export async function loadEngines(
   };
   const failed = new AbortController();
   const either = AbortSignal.any([signal, failed.signal]);
+  // Engines of one machine load one after the other: side by side they fight for its cores and disk.
+  const queues = new Map<string, Promise<unknown>>();
   try {
     return await Promise.all(
-      engines.map((engine, i) => loadOne(engine, (fraction) => progress(i, fraction), either)),
+      engines.map((engine, i) => {
+        const machine = engine.node.hello?.machine ?? engine.node.name;
+        const before = queues.get(machine) ?? Promise.resolve();
+        const loading = before.then(() =>
+          loadOne(engine, (fraction) => progress(i, fraction), either),
+        );
+        queues.set(machine, loading);
+        return loading;
+      }),
     );
   } catch (error) {
     failed.abort(error);

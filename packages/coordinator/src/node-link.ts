@@ -47,7 +47,8 @@ export class NodeLink {
   #heartbeatMs = -Infinity;
   #error: MinikeepError | undefined;
   #up = false;
-  #firstAttempt: Promise<void>;
+  /** Resolves when the first attempt to reach the node has ended, either way. */
+  readonly tried: Promise<void>;
 
   constructor(options: NodeLinkOptions) {
     this.#options = options;
@@ -62,7 +63,7 @@ export class NodeLink {
       `node ${options.name}`,
     );
     let attempted: () => void = () => {};
-    this.#firstAttempt = new Promise((resolve) => {
+    this.tried = new Promise((resolve) => {
       attempted = resolve;
     });
     void this.#run(attempted);
@@ -95,7 +96,7 @@ export class NodeLink {
 
   /** Resolves with the node's greeting when it is there; throws why it is not. */
   async reachable(): Promise<HelloResponse> {
-    await this.#firstAttempt;
+    await this.tried;
     if (this.#up && this.#hello !== undefined) return this.#hello;
     throw this.#error ?? gone(this.name, 'it has not answered yet');
   }

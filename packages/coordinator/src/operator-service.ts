@@ -7,7 +7,7 @@ import { generate, tokenizeFor } from './generate.ts';
 
 export function operatorService(cluster: Cluster): OperatorServiceImplementation {
   return {
-    status: () => Promise.resolve(cluster.status()),
+    status: () => cluster.status(),
     deploy: (request, context) => deploy(cluster, request, context.signal),
     async undeploy(request) {
       await cluster.takeDown(request.name);

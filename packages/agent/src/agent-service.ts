@@ -128,7 +128,7 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
     stageState: (request) => stageState(hosts.find(request.deployment)),
 
     async unload(request) {
-      await hosts.end(request.deployment, 'the deployment ended');
+      await hosts.end(request.deployment, request.epoch, 'the deployment ended');
       return {};
     },
 

@@ -10,8 +10,7 @@ export interface NodeCanary {
 
 export function nodeCanary(_platform: SandboxPlatform, _config: AgentConfig): NodeCanary {
   return {
-    async *run() {
-      await Promise.resolve();
+    run() {
       throw new MinikeepError('canary.unsupported', 'this build has no canary', {
         next: 'Build a version that has it.',
       });

@@ -24,6 +24,8 @@ const Config = z.strictObject({
   unsafe_no_sandbox: z.boolean().default(false),
   /** Ends when its standard input does: a local cluster's agent must not outlive who started it. */
   end_with_stdin: z.boolean().default(false),
+  /** Removed when the process ends: a throw-away cluster's keys must not outlive it. */
+  temporary_folder: z.string().min(1).optional(),
 });
 
 export type AgentConfig = z.infer<typeof Config>;

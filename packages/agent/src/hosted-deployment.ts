@@ -129,7 +129,9 @@ export class HostedDeployment {
       }),
     );
     this.#stage?.close();
-    const kills = [...this.#engines.values()].map((e) => (e === 'starting' ? e : e.kill(reason)));
+    const kills = [...this.#engines.values()].flatMap((e) =>
+      e === 'starting' ? [] : [e.kill(reason)],
+    );
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, KILL_TIMEOUT_MS);

@@ -42,9 +42,10 @@ export class Hosts {
     });
   }
 
-  /** Ends a deployment's part, if there is one. */
-  async end(deployment: string, reason: string): Promise<void> {
+  /** Ends a deployment's part, if there is one and its epoch is not a later one (0: any). */
+  async end(deployment: string, epoch: number, reason: string): Promise<void> {
     const host = this.#byName.get(deployment);
+    if (host !== undefined && epoch !== 0 && host.epoch > epoch) return;
     this.#byName.delete(deployment);
     await host?.end(reason);
   }
@@ -52,6 +53,6 @@ export class Hosts {
   /** Ends all, for good. */
   async close(reason: string): Promise<void> {
     this.#closed = true;
-    await Promise.all([...this.#byName.keys()].map((name) => this.end(name, reason)));
+    await Promise.all([...this.#byName.keys()].map((name) => this.end(name, 0, reason)));
   }
 }

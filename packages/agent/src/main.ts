@@ -19,6 +19,10 @@ await runProcess({
       version: MINIKEEP_VERSION,
       log,
     });
-    return { running, endWithStdin: config.end_with_stdin };
+    return {
+      running,
+      endWithStdin: config.end_with_stdin,
+      temporaryFolder: config.temporary_folder,
+    };
   },
 });

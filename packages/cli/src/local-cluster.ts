@@ -168,6 +168,7 @@ class Builder {
       program_folder: distFolder,
       unsafe_no_sandbox: unsafeNoSandbox === true,
       end_with_stdin: true,
+      temporary_folder: path.join(this.#folder, name),
     };
     return this.#start('agent', name, config);
   }
@@ -184,6 +185,7 @@ class Builder {
       nodes: nodes.map(({ name, address }) => ({ name, address })),
       cache_folder: this.#cacheFolder(),
       end_with_stdin: true,
+      temporary_folder: path.join(this.#folder, COORDINATOR),
     };
     return this.#start('coordinator', COORDINATOR, config);
   }

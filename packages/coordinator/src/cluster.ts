@@ -85,9 +85,13 @@ export class Cluster {
   }
 
   /** Registers a new epoch of a deployment; what it replaces must be over. Throws `deployment.exists`. */
-  begin(options: Pick<DeploymentOptions, 'name' | 'plan' | 'onProgress'>): Deployment {
+  async begin(
+    options: Pick<DeploymentOptions, 'name' | 'plan' | 'onProgress'>,
+  ): Promise<Deployment> {
     const before = this.#deployments.get(options.name);
-    if (before !== undefined && before.state !== DeploymentState.DEPLOYMENT_STATE_FAILED)
+    // What the failed epoch still holds on the nodes must not be taken for the new one's.
+    if (before?.state === DeploymentState.DEPLOYMENT_STATE_FAILED) await before.end();
+    if (this.#deployments.get(options.name) !== before || (before !== undefined && !before.over))
       throw new MinikeepError('deployment.exists', `${options.name} is already deployed`, {
         next: 'Take it down first with `minikeep down`.',
         exitCode: EXIT.usage,

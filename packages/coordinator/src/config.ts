@@ -24,6 +24,8 @@ const Config = z.strictObject({
   /** Remembers the digests of models and slices. */
   cache_folder: z.string().min(1),
   end_with_stdin: z.boolean().default(false),
+  /** Removed when the process ends: a throw-away cluster's keys must not outlive it. */
+  temporary_folder: z.string().min(1).optional(),
 });
 
 export type CoordinatorConfig = z.infer<typeof Config>;

@@ -89,7 +89,7 @@ async function run(
         if (!event.value.passed) throw canaryFailed(event.value.node);
       }
   }
-  const deployment = cluster.begin({
+  const deployment = await cluster.begin({
     name: request.name,
     plan,
     onProgress: (value) => tell({ $case: 'progress', value }),

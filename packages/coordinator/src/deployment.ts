@@ -76,6 +76,10 @@ export class Deployment {
     return this.#state;
   }
 
+  get over(): boolean {
+    return this.#over.signal.aborted;
+  }
+
   /** Why it is over. */
   get error(): MinikeepError | undefined {
     const reason: unknown = this.#over.signal.reason;
@@ -289,7 +293,10 @@ export class Deployment {
       this.plan.stages
         .filter(({ node }) => node.up)
         .map(({ node }) =>
-          node.agent.unload({ deployment: this.name }, { signal: deadline(UNLOAD_TIMEOUT_MS) }),
+          node.agent.unload(
+            { deployment: this.name, epoch: this.epoch },
+            { signal: deadline(UNLOAD_TIMEOUT_MS) },
+          ),
         ),
     ).then(() => {});
     return this.#unloaded;

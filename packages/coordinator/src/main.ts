@@ -10,6 +10,10 @@ await runProcess({
   async start() {
     const config = await readCoordinatorConfig(process.argv[2] ?? '');
     const running = await startCoordinator(config, MINIKEEP_VERSION, log);
-    return { running, endWithStdin: config.end_with_stdin };
+    return {
+      running,
+      endWithStdin: config.end_with_stdin,
+      temporaryFolder: config.temporary_folder,
+    };
   },
 });

@@ -5,6 +5,8 @@
  * It prints exactly one line on standard output: `{"type":"listening","address":"127.0.0.1:4711","pid":123}`, or an
  * error as `{"error":{…}}` before it exits. Its log goes to standard error.
  */
+import { rmSync, rmdirSync } from 'node:fs';
+import path from 'node:path';
 import { EXIT, toMinikeepError } from './errors.ts';
 import type { Logger } from './log.ts';
 
@@ -16,15 +18,23 @@ export interface RunningProcess {
   stop(reason: string): Promise<void>;
 }
 
+export interface StartedProcess {
+  readonly running: RunningProcess;
+  readonly endWithStdin: boolean;
+  /** A folder of this process's own, removed when it ends; its parent too, when that is empty then. */
+  readonly temporaryFolder: string | undefined;
+}
+
 export interface ProcessOptions {
   readonly log: Logger;
-  start(): Promise<{ readonly running: RunningProcess; readonly endWithStdin: boolean }>;
+  start(): Promise<StartedProcess>;
 }
 
 /** Never returns before the process is about to exit. */
 export async function runProcess(options: ProcessOptions): Promise<void> {
   const { log } = options;
   let running: RunningProcess | undefined;
+  let temporaryFolder: string | undefined;
   let ending = false;
   const end = (reason: string, code: number): void => {
     // A second reason to end is an order to end now.
@@ -33,7 +43,10 @@ export async function runProcess(options: ProcessOptions): Promise<void> {
     const limit = setTimeout(() => process.exit(EXIT.failed), STOP_TIMEOUT_MS);
     limit.unref();
     Promise.resolve(running?.stop(reason)).then(
-      () => process.exit(code),
+      () => {
+        removeFolder(temporaryFolder);
+        process.exit(code);
+      },
       (error: unknown) => {
         log('error', 'stopping failed', { error: String(error) });
         process.exit(EXIT.failed);
@@ -56,6 +69,7 @@ export async function runProcess(options: ProcessOptions): Promise<void> {
   try {
     const started = await options.start();
     running = started.running;
+    temporaryFolder = started.temporaryFolder;
     if (ending) {
       await running.stop('it was ended while it started');
       return;
@@ -71,5 +85,16 @@ export async function runProcess(options: ProcessOptions): Promise<void> {
     const error = toMinikeepError(thrown);
     log('error', 'could not start', { code: error.code, error: error.message });
     process.stdout.write(`${JSON.stringify(error.toJSON())}\n`, () => process.exit(error.exitCode));
+  }
+}
+
+/** Best effort, synchronous: the process is about to exit, and whoever started it may be doing the same. */
+function removeFolder(folder: string | undefined): void {
+  if (folder === undefined) return;
+  try {
+    rmSync(folder, { recursive: true, force: true });
+    rmdirSync(path.dirname(folder));
+  } catch {
+    // Others still use the parent.
   }
 }

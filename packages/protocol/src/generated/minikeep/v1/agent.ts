@@ -298,6 +298,8 @@ export interface StageStateResponse {
 
 export interface UnloadRequest {
   deployment: string;
+  /** Up to and including this epoch; 0: whichever there is. */
+  epoch: number;
 }
 
 export interface UnloadResponse {
@@ -3503,13 +3505,16 @@ export const StageStateResponse: MessageFns<StageStateResponse> = {
 };
 
 function createBaseUnloadRequest(): UnloadRequest {
-  return { deployment: "" };
+  return { deployment: "", epoch: 0 };
 }
 
 export const UnloadRequest: MessageFns<UnloadRequest> = {
   encode(message: UnloadRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.deployment !== "") {
       writer.uint32(10).string(message.deployment);
+    }
+    if (message.epoch !== 0) {
+      writer.uint32(16).uint32(message.epoch);
     }
     return writer;
   },
@@ -3535,6 +3540,14 @@ export const UnloadRequest: MessageFns<UnloadRequest> = {
             message.deployment = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.epoch = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3553,6 +3566,7 @@ export const UnloadRequest: MessageFns<UnloadRequest> = {
   fromPartial(object: DeepPartial<UnloadRequest>): UnloadRequest {
     const message = createBaseUnloadRequest();
     message.deployment = object.deployment ?? "";
+    message.epoch = object.epoch ?? 0;
     return message;
   },
 };

@@ -1,7 +1,9 @@
 /** Commands, flags and help. What a command does is in commands/; this file only says what can be typed. */
 import { DEFAULT_SAMPLING, STOP_STRING_LENGTH_MAX, STOP_STRINGS_MAX } from '@minikeep/protocol';
 import { Command, Option } from 'commander';
-import type { CommandContext } from './command-context.ts';
+import type { CommandContext, CommonFlags } from './command-context.ts';
+import { canary } from './commands/canary.ts';
+import { demo, type DemoFlags } from './commands/demo.ts';
 import { modelShow, type ModelShowFlags } from './commands/model-show.ts';
 import { planCommand, type PlanFlags } from './commands/plan.ts';
 import type { RunFlags } from './commands/ready.ts';
@@ -42,6 +44,8 @@ Errors have a code and say what to do next. Exit codes: 0 ok, 1 failed, 2 usage,
   addRun(program, context, ended);
   addPlan(program, context, ended);
   addModel(program, context, ended);
+  addCanary(program, context, ended);
+  addDemo(program, context, ended);
   return program;
 }
 
@@ -220,4 +224,39 @@ Examples:
     .action(async (file: string, flags: ModelShowFlags) =>
       ended(await modelShow(context, file, flags)),
     );
+}
+
+function addCanary(program: Command, context: CommandContext, ended: Ended): void {
+  program
+    .command('canary')
+    .summary('prove that the sandbox holds on this machine')
+    .description(
+      "Runs a harmless program of ours in an engine's sandbox. It tries every known way out: network, DNS, files, programs, signals, kernel interfaces. Exit 3 unless each attempt was refused and reported.",
+    )
+    .addOption(jsonOption())
+    .addOption(verboseOption())
+    .addHelpText(
+      'after',
+      `
+Examples:
+  minikeep canary
+  minikeep canary --verbose                     every attempt on its own line
+  minikeep canary --json | jq '.attempts[] | select(.refused and .reported | not)'`,
+    )
+    .action(async (flags: CommonFlags) => ended(await canary(context, flags)));
+}
+
+function addDemo(program: Command, context: CommandContext, ended: Ended): void {
+  program
+    .command('demo')
+    .summary('three nodes answer, then a hostile program tries to get out')
+    .description(
+      "Starts three nodes on this machine, asks the model something, and lets a hostile program try to get out of an engine's sandbox. Says what was proven and what was not, and removes everything again.",
+    )
+    .option('--model <file>', 'another model than the embedded one')
+    .option('--prompt <text>', 'another question')
+    .addOption(new Option('--random', 'the model has random weights').hideHelp())
+    .addOption(verboseOption())
+    .addHelpText('after', '\nExamples:\n  minikeep demo\n  minikeep demo --model ./model.gguf')
+    .action(async (flags: DemoFlags) => ended(await demo(context, flags)));
 }

@@ -88,7 +88,7 @@ function addRun(program: Command, context: CommandContext, ended: Ended): void {
     .addOption(contextOption())
     .addOption(modeOption())
     .addOption(
-      new Option('--threads <n>', 'threads of each engine (default: all cores)').argParser(
+      new Option('--threads <n>', 'threads of each engine (default: half of the cores)').argParser(
         read.integer(1, THREADS_MAX),
       ),
     )

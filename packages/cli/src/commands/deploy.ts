@@ -9,6 +9,7 @@ import {
 import { formatBytes } from '@minikeep/planner';
 import type { Progress } from '../progress.ts';
 import type { LocalCluster } from '../local-cluster.ts';
+import { localThreads } from '../local-threads.ts';
 
 export interface DeployOptions {
   readonly modelPath: string;
@@ -48,7 +49,7 @@ export async function deploy(
     cuts: [...(options.cuts ?? [])],
     context: {
       nCtx: options.contextTokens ?? 0,
-      threads: options.threads ?? 0,
+      threads: options.threads ?? localThreads(),
       mode: options.mode === 'fast' ? ExactMode.EXACT_MODE_FAST : ExactMode.EXACT_MODE_EXACT,
       gpu: process.platform === 'darwin',
     },

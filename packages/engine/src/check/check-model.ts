@@ -21,11 +21,18 @@ export interface CheckOptions extends Omit<PipelineOptions, 'context'> {
   readonly mode?: ContextSettings['mode'];
   readonly gpu?: boolean;
   readonly onProgress?: (what: string) => void;
+  /** Other steps than a prompt and single tokens, and the context that they need. */
+  readonly script?: (vocabSize: number) => readonly StepInput[];
+  readonly context?: Partial<ContextSettings>;
+  /** Called for each slice when it is written and not yet loaded (tests damage it here). */
+  readonly onSlice?: (plan: SlicePlan, file: string) => Promise<void>;
 }
 
 export interface CheckResult {
   readonly identical: boolean;
   readonly max_logit_difference: number;
+  /** The largest logit, absolute: shows that something was computed. */
+  readonly max_logit: number;
   /** Rows whose logits were compared, each over the whole vocabulary. */
   readonly tokens_compared: number;
   readonly cuts: readonly number[];
@@ -126,6 +133,7 @@ export class ModelCheck {
   async #run(pipeline: Pipeline, cuts: readonly number[]): Promise<CheckResult> {
     let identical = true;
     let max = 0;
+    let magnitude = 0;
     let compared = 0;
     for (const step of this.#steps) {
       this.#options.signal?.throwIfAborted();
@@ -133,10 +141,17 @@ export class ModelCheck {
         const difference = differenceOf(await this.#reference.read(compared), row);
         identical &&= difference.identical;
         max = Math.max(max, difference.max);
+        magnitude = Math.max(magnitude, difference.magnitude);
         compared += 1;
       }
     }
-    return { identical, max_logit_difference: max, tokens_compared: compared, cuts };
+    return {
+      identical,
+      max_logit_difference: max,
+      max_logit: magnitude,
+      tokens_compared: compared,
+      cuts,
+    };
   }
 
   async close(): Promise<void> {
@@ -158,6 +173,7 @@ function contextOf(options: CheckOptions): ContextSettings {
     mode: options.mode ?? 'exact',
     threads: options.threads ?? 1,
     gpu: options.gpu ?? false,
+    ...options.context,
   };
 }
 
@@ -170,6 +186,7 @@ function stepsOf(
     throw new MinikeepError('check.vocabulary', `the model has ${vocabSize} tokens`, {
       next: 'Use a complete model file.',
     });
+  if (options.script !== undefined) return options.script(vocabSize);
   const fits = Math.floor(LOGITS_BYTES_A_STEP / (vocabSize * 4));
   return singleSequence(vocabSize, {
     promptTokens: options.promptTokens ?? PROMPT_TOKENS,
@@ -202,6 +219,7 @@ async function stageFiles(
     if (plan.kind === 'text') continue;
     const file = path.join(folder, `${plan.key}.gguf`);
     await writeSlice(options, plan, file);
+    await options.onSlice?.(plan, file);
     written.set(plan, file);
   }
   const embedding = plans.find((plan) => plan.kind === 'embedding');

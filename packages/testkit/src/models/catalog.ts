@@ -22,7 +22,7 @@ import { writeRandomModel, type Weights } from './random-model.ts';
 import { TINY, type Dimensions, type Recipe } from './recipe.ts';
 
 /** Raise when the generator makes other bytes from the same recipe. */
-const GENERATOR = 2;
+export const GENERATOR = 2;
 
 export interface NamedModel {
   readonly name: string;

@@ -173,10 +173,16 @@ export function cohere(
   b.f32({ 'attention.layer_norm_epsilon': 1e-5, logit_scale: 0.25, 'rope.freq_base': 50_000 });
   b.u32({ 'rope.dimension_count': d.headSize });
   if (name === 'cohere2') b.u32({ 'attention.sliding_window': WINDOW });
+  // The large command-r has norms that its loader looks for only at such counts.
+  const norms = name === 'command-r' && layers >= 64;
   for (let i = 0; i < layers; i++) {
     const p = `blk.${i}.`;
     b.norm(`${p}attn_norm`, d.embedding);
     attention(b, d, p);
+    if (norms) {
+      b.add('norm', `${p}attn_q_norm.weight`, d.headSize, d.heads);
+      b.add('norm', `${p}attn_k_norm.weight`, d.headSize, d.headsKv);
+    }
     feedForward(b, d, p);
   }
   return b.finish();

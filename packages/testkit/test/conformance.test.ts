@@ -1,0 +1,46 @@
+/**
+ * Split and whole compute the same bits: every architecture at its largest published count, in F32 and in one
+ * quantised type. The full suite (every count, every allowed cut, all types) is `npm run conformance`.
+ */
+import { expect, test } from 'vitest';
+import {
+  directPlatform,
+  holds,
+  NAMED_MODELS,
+  randomModelFile,
+  threeDivisions,
+  withConformance,
+} from '../src/index.ts';
+
+/** Three divisions each in both types; the others get one division a type, because CI has two cores. */
+const THOROUGH = [
+  'llama',
+  'llama-tied',
+  'llama-rope',
+  'qwen2',
+  'qwen3',
+  'qwen3moe',
+  'deepseek-r1',
+  'kimi',
+  'deepseek-lite',
+  'gemma3',
+  'gpt-oss',
+];
+/** Its embedding alone is 50 MB; the full suite has it. */
+const TOO_LARGE = ['kanana'];
+
+for (const { name, layers } of NAMED_MODELS.filter((m) => !TOO_LARGE.includes(m.name)))
+  for (const weights of ['F32', 'Q8_0'] as const)
+    test(`${name}, ${layers.at(-1)} layers, ${weights}`, async () => {
+      const file = await randomModelFile(name, { layers: layers.at(-1) ?? 0, weights });
+      await withConformance(file, { platform: directPlatform() }, async (model, compare) => {
+        const all = threeDivisions(model);
+        expect(all).toHaveLength(3);
+        const one = weights === 'F32' ? all.slice(2) : all.slice(1, 2);
+        for (const cuts of THOROUGH.includes(name) ? all : one) {
+          const result = await compare(cuts);
+          expect(result.max_logit_difference, `cut at ${cuts.join()}`).toBe(0);
+          expect(holds(result)).toBe(true);
+        }
+      });
+    });

@@ -9,3 +9,6 @@ export const CONTEXT_MAX = 16 * 1024 * 1024;
 export const PARALLEL_MAX = 256;
 export const THREADS_MAX = 256;
 export const TOKENS_MAX = 16 * 1024 * 1024;
+/** Stages of a check: one a layer for the deepest published models. */
+export const STAGES_MAX = 128;
+export const CHECK_TOKENS_MAX = 65_536;

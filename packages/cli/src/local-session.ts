@@ -3,6 +3,10 @@ import { toMinikeepError } from '@minikeep/protocol';
 import type { CommandContext } from './command-context.ts';
 import { startLocalCluster, type LocalCluster } from './local-cluster.ts';
 
+/** Said wherever engines run without walls. */
+export const UNSAFE_WARNING =
+  'warning: --unsafe-no-sandbox: engines may read, write and connect as you may; nothing is sealed';
+
 export interface LocalSessionOptions {
   readonly nodes: number;
   readonly unsafeNoSandbox: boolean;
@@ -16,6 +20,7 @@ export async function withLocalSession<T>(
   options: LocalSessionOptions,
   use: (cluster: LocalCluster) => Promise<T>,
 ): Promise<T> {
+  if (options.unsafeNoSandbox) terminal.note(UNSAFE_WARNING);
   let forget = (): void => {};
   let cluster: LocalCluster | undefined;
   try {

@@ -4,16 +4,19 @@ import { Command, Option } from 'commander';
 import type { CommandContext, CommonFlags } from './command-context.ts';
 import { canary } from './commands/canary.ts';
 import { demo, type DemoFlags } from './commands/demo.ts';
+import { modelCheck, type ModelCheckFlags } from './commands/model-check.ts';
 import { modelShow, type ModelShowFlags } from './commands/model-show.ts';
 import { planCommand, type PlanFlags } from './commands/plan.ts';
 import type { RunFlags } from './commands/ready.ts';
 import { run } from './commands/run.ts';
 import {
+  CHECK_TOKENS_MAX,
   CONTEXT_MAX,
   LOCAL_NODES_DEFAULT,
   LOCAL_NODES_MAX,
   PARALLEL_MAX,
   SEED_MAX,
+  STAGES_MAX,
   THREADS_MAX,
   TOKENS_MAX,
 } from './defaults.ts';
@@ -67,6 +70,15 @@ const contextOption = (): Option =>
     '--context <tokens>',
     'tokens of context (default: what the model has, at most 4096)',
   ).argParser(read.integer(16, CONTEXT_MAX));
+const threadsOption = (): Option =>
+  new Option('--threads <n>', 'threads of each engine (default: half of the cores)').argParser(
+    read.integer(1, THREADS_MAX),
+  );
+const unsafeOption = (): Option =>
+  new Option(
+    '--unsafe-no-sandbox',
+    'run the engines without a sandbox: they may then do all that you may',
+  );
 const modeOption = (): Option =>
   new Option('--mode <mode>', 'exact: the same logits alone and in a crowd; fast: flash attention')
     .choices(['exact', 'fast'])
@@ -87,11 +99,7 @@ function addRun(program: Command, context: CommandContext, ended: Ended): void {
     .addOption(cutsOption())
     .addOption(contextOption())
     .addOption(modeOption())
-    .addOption(
-      new Option('--threads <n>', 'threads of each engine (default: half of the cores)').argParser(
-        read.integer(1, THREADS_MAX),
-      ),
-    )
+    .addOption(threadsOption())
     .option('--system <text>', 'a system message before the prompt')
     .option('--raw', 'feed the prompt as it is, without the chat template')
     .addOption(
@@ -139,10 +147,7 @@ function addRun(program: Command, context: CommandContext, ended: Ended): void {
         .argParser(read.collect(STOP_STRINGS_MAX, STOP_STRING_LENGTH_MAX))
         .default([], 'none'),
     )
-    .option(
-      '--unsafe-no-sandbox',
-      'run the engines without a sandbox: they may then do all that you may',
-    )
+    .addOption(unsafeOption())
     .addOption(jsonOption())
     .addOption(verboseOption())
     .addHelpText(
@@ -203,7 +208,7 @@ function addModel(program: Command, context: CommandContext, ended: Ended): void
   const model = program
     .command('model')
     .summary('look into model files')
-    .description('Looks into model files.');
+    .description('Looks into model files, and checks that they can be split.');
   model
     .command('show')
     .summary('what is in a model file')
@@ -223,6 +228,47 @@ Examples:
     )
     .action(async (file: string, flags: ModelShowFlags) =>
       ended(await modelShow(context, file, flags)),
+    );
+  model
+    .command('check')
+    .summary('prove that the split computes what the whole does')
+    .description(
+      'Computes with the whole model and with the split one on this machine, and compares the logits bit by bit at every step, in equal chunks. Feeds token ids of its own choice. Exit 3 if a single one differs, 1 with a reason if this model or cut is refused.',
+    )
+    .argument('<file>', 'a GGUF file; of a split model, its first part')
+    .addOption(
+      new Option(
+        '--stages <n>',
+        `stages, cut where a plan would (default: ${LOCAL_NODES_DEFAULT})`,
+      ).argParser(read.integer(1, STAGES_MAX)),
+    )
+    .addOption(cutsOption())
+    .option('--every-cut', 'every cut that the model allows, one after the other')
+    .addOption(
+      new Option('--prompt-tokens <n>', 'tokens of the prompt')
+        .argParser(read.integer(2, CHECK_TOKENS_MAX))
+        .default(64),
+    )
+    .addOption(
+      new Option('--tokens <n>', 'single tokens after it')
+        .argParser(read.integer(0, CHECK_TOKENS_MAX))
+        .default(16),
+    )
+    .addOption(threadsOption())
+    .addOption(modeOption())
+    .addOption(unsafeOption())
+    .addOption(jsonOption())
+    .addOption(verboseOption())
+    .addHelpText(
+      'after',
+      `
+Examples:
+  minikeep model check ./model.gguf --stages 3
+  minikeep model check ./model.gguf --cuts 10,20 --prompt-tokens 300
+  minikeep model check ./model.gguf --every-cut --json`,
+    )
+    .action(async (file: string, flags: ModelCheckFlags) =>
+      ended(await modelCheck(context, file, flags)),
     );
 }
 

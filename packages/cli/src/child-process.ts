@@ -1,7 +1,7 @@
 /** One child of a local cluster: started, awaited until it listens, ended in order or at once. */
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
-import { MinikeepError } from '@minikeep/protocol';
+import { MinikeepError, TRUSTED_NODE_ENV, TRUSTED_NODE_FLAGS } from '@minikeep/protocol';
 import { z } from 'zod';
 
 const START_TIMEOUT_MS = 30_000;
@@ -24,12 +24,12 @@ export class ChildProcess {
 
   constructor(name: string, program: string, args: readonly string[]) {
     this.name = name;
-    // Signals to the debugger port are off; nothing of our environment changes how Node behaves there.
+    // Nothing of our environment changes how Node behaves there.
     const { NODE_OPTIONS: _, ...env } = process.env;
-    this.#process = spawn(process.execPath, ['--disable-sigusr1', program, ...args], {
+    this.#process = spawn(process.execPath, [...TRUSTED_NODE_FLAGS, program, ...args], {
       stdio: ['pipe', 'pipe', 'pipe'],
       detached: true,
-      env,
+      env: { ...env, ...TRUSTED_NODE_ENV },
     });
     this.#exited = new Promise((resolve) => {
       this.#process.once('exit', () => resolve());

@@ -47,6 +47,7 @@ export interface DeployOptions {
   readonly parallel?: number;
   readonly context?: number;
   readonly batch?: number;
+  readonly noText?: boolean;
   readonly signal?: AbortSignal;
   readonly onEvent?: (event: NonNullable<DeployResponse['event']>) => void;
 }
@@ -62,6 +63,7 @@ export async function deploy(
     modelPath,
     cuts: [...(options.cuts ?? [])],
     nodes: [...(options.nodes ?? [])],
+    noText: options.noText ?? false,
     context: {
       nCtx: options.context ?? 512,
       nBatch: options.batch ?? 64,

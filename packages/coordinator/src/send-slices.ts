@@ -9,10 +9,10 @@ import type { PutSliceRequest } from '@minikeep/protocol/v1';
 import type { DigestIndex } from './digest-index.ts';
 import type { NodeLink } from './node-link.ts';
 
-/** Below the agent's limit of 4 MiB for one chunk. */
-const CHUNK_BYTES_MAX = 1024 * 1024;
+/** Several are buffered on the way: small ones keep every process small. The agent takes up to 4 MiB. */
+const CHUNK_BYTES_MAX = 256 * 1024;
 /** Slices under way at once: they are read from one disk. */
-const TRANSFERS_MAX = 4;
+const TRANSFERS_MAX = 2;
 
 export interface SliceForNode {
   readonly node: NodeLink;

@@ -1,0 +1,62 @@
+/**
+ * What agent and warden say to each other, one JSON line each, over the warden's stdin and stdout. The warden is
+ * trusted; the lines are bounded all the same.
+ */
+import type { SandboxExit, SandboxLimits, SandboxPurpose, SandboxSupport, Violation } from '../sandbox.ts';
+import { CONTROL_LINE_BYTES_MAX } from './limits.ts';
+
+export interface WardenJob {
+  readonly instance: string;
+  readonly purpose: SandboxPurpose;
+  readonly entry: string;
+  readonly args: readonly string[];
+  readonly files: readonly string[];
+  readonly library_dir?: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly limits: SandboxLimits;
+  readonly agent_pid: number;
+}
+
+export type ToWarden =
+  | { readonly type: 'start'; readonly job: WardenJob }
+  | { readonly type: 'probe' }
+  | { readonly type: 'seal' }
+  | { readonly type: 'kill'; readonly reason: string };
+
+export type FromWarden =
+  | { readonly type: 'started'; readonly pid: number; readonly landlock_abi: number }
+  | { readonly type: 'sealed' }
+  | { readonly type: 'file'; readonly path: string }
+  | { readonly type: 'violation'; readonly violation: Violation }
+  | { readonly type: 'exit'; readonly exit: SandboxExit }
+  | { readonly type: 'support'; readonly support: SandboxSupport }
+  | { readonly type: 'failed'; readonly code: string; readonly message: string; readonly next: string };
+
+/** Splits a byte stream into parsed lines; a line that is too long or no JSON ends it with an error. */
+export function lineReader<T>(onLine: (message: T) => void, onError: (error: Error) => void): (chunk: Buffer) => void {
+  let rest: Buffer = Buffer.alloc(0);
+  let broken = false;
+  return (chunk) => {
+    if (broken) return;
+    rest = Buffer.concat([rest, chunk]);
+    for (let end = rest.indexOf(0x0a); end >= 0; end = rest.indexOf(0x0a)) {
+      const line = rest.subarray(0, end);
+      rest = rest.subarray(end + 1);
+      let message: T;
+      try {
+        message = JSON.parse(line.toString('utf8')) as T;
+      } catch (error) {
+        broken = true;
+        onError(error as Error);
+        return;
+      }
+      onLine(message);
+    }
+    if (rest.length > CONTROL_LINE_BYTES_MAX) {
+      broken = true;
+      onError(new Error('a control line is too long'));
+    }
+  };
+}
+
+export const line = (message: ToWarden | FromWarden): string => `${JSON.stringify(message)}\n`;

@@ -1,0 +1,148 @@
+/** The warden's side of the launcher: starts it with real pipes, gives it its job, takes the listener. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, readSync, writeSync } from 'node:fs';
+import koffi from 'koffi';
+import { MinikeepError } from '@minikeep/protocol';
+import type { Arch } from './arch.ts';
+import { receive } from './handover.ts';
+import type { LauncherFault, LauncherJob, LauncherReady, LauncherReply } from './launcher-job.ts';
+import { makePipe, makeSocketPair } from './libc.ts';
+import { START_MS_MAX } from './limits.ts';
+import { Listener } from './notify.ts';
+
+export interface Launched {
+  readonly child: ChildProcess;
+  readonly pid: number;
+  readonly ready: LauncherReady;
+  readonly listener: Listener;
+}
+
+/** What a failed step means for the reader. */
+function faultError({ step, errno, message }: LauncherFault): MinikeepError {
+  if (step === 'user')
+    return new MinikeepError('sandbox.no_unprivileged_user', `engines never run as root, and ${message}`, {
+      next: 'Run minikeep as an ordinary user, or in a container or namespace that maps more than user 0.',
+    });
+  if (step === 'seccomp')
+    return new MinikeepError(
+      'sandbox.no_seccomp',
+      `the kernel refuses the sandbox's system call filter (errno ${errno})`,
+      {
+        next:
+          errno === 16
+            ? 'Another program already watches this process tree with a seccomp listener: run minikeep outside of it.'
+            : 'Linux 5.19 or newer with seccomp is needed; in a container, its profile must permit seccomp(2).',
+      },
+    );
+  return new MinikeepError('sandbox.launch_failed', `the engine's sandbox could not be set up: ${message}`, {
+    next: 'Run `minikeep canary` to see what this machine can enforce.',
+    details: { step, errno },
+  });
+}
+
+interface Wires {
+  readonly stdin: number;
+  readonly stdout: number;
+}
+
+/** Starts the launcher. `wires` are the engine's stdin and stdout; they are closed here after the start. */
+export function startLauncher(
+  node: string,
+  script: string,
+  arch: Arch,
+  wires: Wires,
+): { child: ChildProcess; socket: number; stderr: number } {
+  const [ours, theirs] = makeSocketPair(arch.numbers);
+  const [stderr, stderrWrite] = makePipe(arch.numbers);
+  const options = ['--disable-sigusr1', '--jitless', '--no-warnings', '--max-old-space-size=64'];
+  const child = spawn(node, [...options, script], {
+    stdio: [wires.stdin, wires.stdout, stderrWrite, theirs],
+    detached: true, // setsid: its own session, no terminal
+    env: { LANG: 'C', UV_USE_IO_URING: '0' },
+    cwd: '/',
+  });
+  for (const fd of [wires.stdin, wires.stdout, theirs, stderrWrite]) closeSync(fd);
+  return { child, socket: ours, stderr };
+}
+
+/** Sends the job and waits for the reply and the listener. */
+export async function handshake(
+  started: { readonly child: ChildProcess; readonly socket: number },
+  arch: Arch,
+  job: LauncherJob,
+): Promise<Launched> {
+  const { child, socket } = started;
+  writeSync(socket, `${JSON.stringify(job)}\n`);
+  const pid = child.pid;
+  if (pid === undefined)
+    throw new MinikeepError('sandbox.launch_failed', 'the launcher did not start', {
+      next: 'Check that this machine can start another process (memory, process limits).',
+    });
+  const ready = await readReply(socket);
+  // A fault may follow instead of the descriptor: then the socket says bytes without one.
+  const fd = await waitFor(socket, () => {
+    const got = receive(arch, socket);
+    if (got.kind === 'again') return undefined;
+    if (got.kind === 'descriptor') return got.fd;
+    return readFault(socket, '{');
+  });
+  closeSync(socket);
+  return { child, pid, ready, listener: new Listener(fd) };
+}
+
+/** Calls `attempt` whenever the socket is readable, until it returns something. */
+function waitFor<T>(socket: number, attempt: () => T | undefined): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      handle.close();
+    };
+    const timer = setTimeout(() => {
+      done();
+      reject(
+        new MinikeepError('sandbox.start_timeout', 'the sandbox did not start in time', {
+          next: 'Try again when the machine is less busy.',
+        }),
+      );
+    }, START_MS_MAX);
+    const handle = koffi.node.poll(socket, { readable: true, disconnect: true }, () => {
+      try {
+        const result = attempt();
+        if (result === undefined) return;
+        done();
+        resolve(result);
+      } catch (error) {
+        done();
+        reject(error as Error);
+      }
+    });
+  });
+}
+
+/** Reads one byte at a time: what follows the line is the descriptor's message, which only recvmsg may take. */
+function readLine(socket: number, start: string): string | undefined {
+  const byte = Buffer.alloc(1);
+  let text = start;
+  while (readSync(socket, byte, 0, 1, null) === 1) {
+    if (byte[0] === 0x0a) return text;
+    text += byte.toString('latin1');
+  }
+  return undefined;
+}
+
+async function readReply(socket: number): Promise<LauncherReady> {
+  const text = await waitFor(socket, () => readLine(socket, '') ?? '');
+  if (text === '')
+    throw faultError({ step: 'start', errno: 0, message: 'the launcher ended without a word' });
+  const reply = JSON.parse(text) as LauncherReply;
+  if (reply.type === 'fault') throw faultError(reply.fault);
+  return reply.ready;
+}
+
+/** After `ready` the launcher says a fault (its first byte was taken by recvmsg) or is gone. */
+function readFault(socket: number, start: string): never {
+  const text = readLine(socket, start);
+  const reply = text === undefined ? undefined : (JSON.parse(text) as LauncherReply);
+  if (reply?.type === 'fault') throw faultError(reply.fault);
+  throw faultError({ step: 'handover', errno: 0, message: 'the launcher ended before the filter was in place' });
+}

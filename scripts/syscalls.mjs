@@ -45,7 +45,10 @@ function holds(condition, defined) {
 export function parseHeader(text, macros) {
   const defined = new Map(macros.map((name) => [name, '1']));
   const open = [];
-  const lines = text.replace(/\/\*[\s\S]*?\*\//g, '').replace(/\\\n/g, ' ').split('\n');
+  const lines = text
+    .replace(/\/\*[\s\S]*?\*\//g, '')
+    .replace(/\\\n/g, ' ')
+    .split('\n');
   for (const line of lines) {
     const [, directive, rest = ''] = /^\s*#\s*(\w+)\s*(.*)$/.exec(line) ?? [];
     if (directive === 'ifdef') open.push(defined.has(rest.trim()));

@@ -47,7 +47,11 @@ export const ERRNO = {
 } as const;
 
 export const fails = (errno: number, attempt?: Attempt): Decision =>
-  attempt === undefined ? { answer: { do: 'errno', errno } } : { answer: { do: 'errno', errno }, attempt };
+  attempt === undefined
+    ? { answer: { do: 'errno', errno } }
+    : { answer: { do: 'errno', errno }, attempt };
 export const returns = (value: number, attempt?: Attempt): Decision =>
-  attempt === undefined ? { answer: { do: 'value', value } } : { answer: { do: 'value', value }, attempt };
+  attempt === undefined
+    ? { answer: { do: 'value', value } }
+    : { answer: { do: 'value', value }, attempt };
 export const CONTINUE: Decision = { answer: { do: 'continue' } };

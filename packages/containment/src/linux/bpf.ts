@@ -58,7 +58,11 @@ function draft(check: Check): Draft[] {
     case 'any':
       return [load, { code: OP.jumpSet, k: check.value, no: 'no' }];
     case 'masked':
-      return [load, { code: OP.and, k: check.mask }, { code: OP.jumpEqual, k: check.value, no: 'no' }];
+      return [
+        load,
+        { code: OP.and, k: check.mask },
+        { code: OP.jumpEqual, k: check.value, no: 'no' },
+      ];
     case 'null':
       return [
         load,

@@ -2,7 +2,13 @@
  * What agent and warden say to each other, one JSON line each, over the warden's stdin and stdout. The warden is
  * trusted; the lines are bounded all the same.
  */
-import type { SandboxExit, SandboxLimits, SandboxPurpose, SandboxSupport, Violation } from '../sandbox.ts';
+import type {
+  SandboxExit,
+  SandboxLimits,
+  SandboxPurpose,
+  SandboxSupport,
+  Violation,
+} from '../sandbox.ts';
 import { CONTROL_LINE_BYTES_MAX } from './limits.ts';
 
 export interface WardenJob {
@@ -30,10 +36,18 @@ export type FromWarden =
   | { readonly type: 'violation'; readonly violation: Violation }
   | { readonly type: 'exit'; readonly exit: SandboxExit }
   | { readonly type: 'support'; readonly support: SandboxSupport }
-  | { readonly type: 'failed'; readonly code: string; readonly message: string; readonly next: string };
+  | {
+      readonly type: 'failed';
+      readonly code: string;
+      readonly message: string;
+      readonly next: string;
+    };
 
 /** Splits a byte stream into parsed lines; a line that is too long or no JSON ends it with an error. */
-export function lineReader<T>(onLine: (message: T) => void, onError: (error: Error) => void): (chunk: Buffer) => void {
+export function lineReader<T>(
+  onLine: (message: T) => void,
+  onError: (error: Error) => void,
+): (chunk: Buffer) => void {
   let rest: Buffer = Buffer.alloc(0);
   let broken = false;
   return (chunk) => {

@@ -34,14 +34,20 @@ interface Decoy {
 const low = (value: bigint | undefined): number => Number((value ?? 0n) & 0xffff_ffffn);
 
 /** The first `length` bytes of the first buffer of a struct msghdr. */
-function messageParts(memory: ReadableMemory, address: bigint): { name: bigint; nameLength: bigint; data: Buffer } {
+function messageParts(
+  memory: ReadableMemory,
+  address: bigint,
+): { name: bigint; nameLength: bigint; data: Buffer } {
   const header = memory.read(address, 56);
   if (header.length < 56) return { name: 0n, nameLength: 0n, data: Buffer.alloc(0) };
   const vector = memory.read(header.readBigUInt64LE(16), 16);
   const data =
     vector.length < 16
       ? Buffer.alloc(0)
-      : memory.read(vector.readBigUInt64LE(0), Math.min(Number(vector.readBigUInt64LE(8)), DNS_BYTES_MAX));
+      : memory.read(
+          vector.readBigUInt64LE(0),
+          Math.min(Number(vector.readBigUInt64LE(8)), DNS_BYTES_MAX),
+        );
   return { name: header.readBigUInt64LE(0), nameLength: BigInt(header.readUInt32LE(8)), data };
 }
 
@@ -65,14 +71,23 @@ export function describeSend(
   return { question, target: address === '' ? `descriptor ${low(args[0]) | 0}` : address };
 }
 
-const isSend = (call: string): boolean => call === 'sendto' || call === 'sendmsg' || call === 'sendmmsg';
+const isSend = (call: string): boolean =>
+  call === 'sendto' || call === 'sendmsg' || call === 'sendmmsg';
 
 /** Sends and addresses are named the same way with a decoy and without. */
-export function refuseSocketCall(call: string, args: readonly bigint[], memory: ReadableMemory): Decision | undefined {
+export function refuseSocketCall(
+  call: string,
+  args: readonly bigint[],
+  memory: ReadableMemory,
+): Decision | undefined {
   if (call === 'socket') {
     const family = low(args[0]);
     const target = socketName(family, low(args[1]), low(args[2]));
-    return fails(ERRNO.EAFNOSUPPORT, { kind: family === AF_UNIX ? 'ipc' : 'network', operation: call, target });
+    return fails(ERRNO.EAFNOSUPPORT, {
+      kind: family === AF_UNIX ? 'ipc' : 'network',
+      operation: call,
+      target,
+    });
   }
   if (isSend(call)) {
     const { question, target } = describeSend(call, args, memory);
@@ -127,7 +142,12 @@ export class Decoys {
     const plain = [SOCK_STREAM, SOCK_DGRAM].includes(type) && PROTOCOLS.includes(low(args[2]));
     if (!known || !plain || this.#made >= DECOYS_MAX) return undefined;
     const flags = low(args[1]) & ~0xf;
-    const fd = libc().syscall(numberOf(this.#arch, 'socket'), AF_UNIX, type | flags | SOCK_CLOEXEC, 0);
+    const fd = libc().syscall(
+      numberOf(this.#arch, 'socket'),
+      AF_UNIX,
+      type | flags | SOCK_CLOEXEC,
+      0,
+    );
     if (fd < 0) return undefined;
     this.#made++;
     const given = (engineFd: number): void => {

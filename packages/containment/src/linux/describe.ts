@@ -15,17 +15,26 @@ export function pathText(memory: ReadableMemory, address: bigint | undefined): s
   return path === undefined ? 'unreadable path' : escapeBytes(path);
 }
 
-const path = (...at: number[]): Target => (args, memory) =>
-  escapeText(at.map((i) => pathText(memory, args[i])).join(' -> '), undefined);
-export const addressAt = (memory: ReadableMemory, pointer: bigint | undefined, length: bigint | undefined) =>
-  decodeAddress(memory.read(pointer ?? 0n, Math.min(low(length), ADDRESS_BYTES_MAX)));
-const address = (pointer: number, length: number): Target => (args, memory) =>
-  addressAt(memory, args[pointer], args[length]).text;
+const path =
+  (...at: number[]): Target =>
+  (args, memory) =>
+    escapeText(at.map((i) => pathText(memory, args[i])).join(' -> '), undefined);
+export const addressAt = (
+  memory: ReadableMemory,
+  pointer: bigint | undefined,
+  length: bigint | undefined,
+) => decodeAddress(memory.read(pointer ?? 0n, Math.min(low(length), ADDRESS_BYTES_MAX)));
+const address =
+  (pointer: number, length: number): Target =>
+  (args, memory) =>
+    addressAt(memory, args[pointer], args[length]).text;
 const hex: Target = (args) => args.map((a) => `0x${a.toString(16)}`).join(' ');
 const descriptor: Target = (args) => `descriptor ${signed(args[0])}`;
 const process: Target = (args) => `process ${signed(args[0])}`;
-const signal = (pid: number, number: number): Target => (args) =>
-  `process ${signed(args[pid])} signal ${signed(args[number])}`;
+const signal =
+  (pid: number, number: number): Target =>
+  (args) =>
+    `process ${signed(args[pid])} signal ${signed(args[number])}`;
 
 export interface CallRow {
   readonly kind: ViolationKind;
@@ -39,32 +48,68 @@ const CALLS: ReadonlyMap<string, CallRow> = new Map([
   ...rows('network', address(1, 2), 'connect bind'),
   ...rows('network', descriptor, 'listen accept accept4 recvfrom recvmsg recvmmsg shutdown'),
   ...rows('network', descriptor, 'setsockopt getsockopt getsockname getpeername'),
-  ...rows('ipc', hex, 'socketpair mq_open mq_unlink semget semop semctl semtimedop shmget shmat shmctl'),
-  ...rows('ipc', hex, 'msgget msgsnd msgrcv msgctl keyctl add_key request_key pidfd_getfd pidfd_open'),
+  ...rows(
+    'ipc',
+    hex,
+    'socketpair mq_open mq_unlink semget semop semctl semtimedop shmget shmat shmctl',
+  ),
+  ...rows(
+    'ipc',
+    hex,
+    'msgget msgsnd msgrcv msgctl keyctl add_key request_key pidfd_getfd pidfd_open',
+  ),
   ...rows('exec', path(0), 'execve'),
   ...rows('exec', path(1), 'execveat'),
   ...rows('exec', hex, 'fork vfork clone clone3 unshare setns uselib'),
   ...rows('signal', signal(0, 1), 'kill tkill rt_sigqueueinfo pidfd_send_signal'),
   ...rows('signal', signal(0, 2), 'tgkill rt_tgsigqueueinfo'),
   ...rows('signal', hex, 'rt_sigaction signalfd signalfd4 timer_create setitimer alarm'),
-  ...rows('memory', hex, 'ptrace process_vm_readv process_vm_writev process_madvise kcmp move_pages'),
+  ...rows(
+    'memory',
+    hex,
+    'ptrace process_vm_readv process_vm_writev process_madvise kcmp move_pages',
+  ),
   ...rows('memory', hex, 'userfaultfd mmap mprotect pkey_mprotect pkey_alloc pkey_free'),
   ...rows('memory', hex, 'memfd_secret mlock mlock2 mlockall remap_file_pages mincore'),
   ...rows('memory', path(0), 'memfd_create'),
-  ...rows('limit', process, 'prlimit64 sched_setaffinity sched_setscheduler sched_setparam sched_setattr'),
+  ...rows(
+    'limit',
+    process,
+    'prlimit64 sched_setaffinity sched_setscheduler sched_setparam sched_setattr',
+  ),
   ...rows('limit', hex, 'setrlimit setpriority ioprio_set nice'),
-  ...rows('write', path(0), 'creat unlink rmdir mkdir chmod chown lchown truncate utime utimes mknod'),
-  ...rows('write', path(0), 'setxattr lsetxattr removexattr lremovexattr acct swapon swapoff umount2'),
-  ...rows('write', path(1), 'unlinkat mkdirat fchmodat fchmodat2 fchownat utimensat futimesat mknodat'),
+  ...rows(
+    'write',
+    path(0),
+    'creat unlink rmdir mkdir chmod chown lchown truncate utime utimes mknod',
+  ),
+  ...rows(
+    'write',
+    path(0),
+    'setxattr lsetxattr removexattr lremovexattr acct swapon swapoff umount2',
+  ),
+  ...rows(
+    'write',
+    path(1),
+    'unlinkat mkdirat fchmodat fchmodat2 fchownat utimensat futimesat mknodat',
+  ),
   ...rows('write', path(0, 1), 'rename link symlink mount pivot_root'),
   ...rows('write', path(1, 3), 'renameat renameat2 linkat'),
   ...rows('write', path(0, 2), 'symlinkat'),
   ...rows('write', descriptor, 'ftruncate fallocate fchmod fchown fsetxattr fremovexattr pwrite64'),
-  ...rows('write', descriptor, 'pwritev pwritev2 fsync fdatasync sync_file_range syncfs sendfile splice'),
+  ...rows(
+    'write',
+    descriptor,
+    'pwritev pwritev2 fsync fdatasync sync_file_range syncfs sendfile splice',
+  ),
   ...rows('write', descriptor, 'copy_file_range tee vmsplice flock'),
   ...rows('read', path(0), 'statfs getxattr lgetxattr listxattr llistxattr chdir chroot open_tree'),
   ...rows('read', path(1), 'inotify_add_watch name_to_handle_at fanotify_mark'),
-  ...rows('read', descriptor, 'fstat lseek pread64 preadv preadv2 getdents getdents64 fstatfs fchdir'),
+  ...rows(
+    'read',
+    descriptor,
+    'fstat lseek pread64 preadv preadv2 getdents getdents64 fstatfs fchdir',
+  ),
   ...rows('read', descriptor, 'fgetxattr flistxattr open_by_handle_at inotify_init1 fanotify_init'),
   ...rows('monitor', hex, 'seccomp'),
 ]);
@@ -80,11 +125,17 @@ function row(call: string, args: readonly bigint[]): CallRow {
   if (call === 'fcntl') {
     const command = low(args[1]);
     const kind = FCNTL_SIGNALS.has(command) ? 'signal' : command === F_SETLEASE ? 'write' : 'other';
-    return { kind, target: (a) => `descriptor ${signed(a[0])} command ${low(a[1])} value ${signed(a[2])}` };
+    return {
+      kind,
+      target: (a) => `descriptor ${signed(a[0])} command ${low(a[1])} value ${signed(a[2])}`,
+    };
   }
   if (call === 'ioctl') {
     const kind = low(args[1]) === TIOCSTI ? 'ipc' : 'other';
-    return { kind, target: (a) => `descriptor ${signed(a[0])} request 0x${low(a[1]).toString(16)}` };
+    return {
+      kind,
+      target: (a) => `descriptor ${signed(a[0])} request 0x${low(a[1]).toString(16)}`,
+    };
   }
   if (call === 'prctl')
     return { kind: PRCTL_MONITOR.has(low(args[0])) ? 'monitor' : 'other', target: hex };

@@ -29,7 +29,8 @@ interface Segment {
 
 function segments(fd: number): Segment[] {
   const header = readAt(fd, 0, HEADER_BYTES);
-  const isElf64 = header.length === HEADER_BYTES && header.readUInt32BE(0) === 0x7f45_4c46 && header[4] === 2;
+  const isElf64 =
+    header.length === HEADER_BYTES && header.readUInt32BE(0) === 0x7f45_4c46 && header[4] === 2;
   if (!isElf64) return [];
   const count = Math.min(header.readUInt16LE(56), PROGRAM_HEADERS_MAX);
   const table = readAt(fd, Number(header.readBigUInt64LE(32)), count * PROGRAM_HEADER_BYTES);

@@ -2,7 +2,16 @@
  * The exact files that an engine may read. Each is resolved and checked once, before the engine runs: links followed,
  * a regular file on a local file system. Opening compares the file with what was checked then.
  */
-import { closeSync, constants, fstatSync, lstatSync, openSync, readlinkSync, realpathSync, statfsSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readlinkSync,
+  realpathSync,
+  statfsSync,
+} from 'node:fs';
 import path from 'node:path';
 import { MinikeepError } from '@minikeep/protocol';
 import { ALLOWED_FILES_MAX } from './limits.ts';
@@ -42,11 +51,11 @@ const REMOTE_FILE_SYSTEMS: Readonly<Record<number, string>> = {
   0x786f_4256: 'VirtualBox shared folder',
 };
 
-export const remoteFileSystem = (type: number): string | undefined => REMOTE_FILE_SYSTEMS[type >>> 0];
+export const remoteFileSystem = (type: number): string | undefined =>
+  REMOTE_FILE_SYSTEMS[type >>> 0];
 
 const O_NOATIME = 0o1000000;
-const FLAGS =
-  constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY | constants.O_NOFOLLOW;
+const FLAGS = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY | constants.O_NOFOLLOW;
 
 function refuse(code: string, message: string, next: string): never {
   throw new MinikeepError(`sandbox.${code}`, message, { next });
@@ -57,7 +66,11 @@ function check(file: string, role: FileRole, index: number): AllowedFile {
   try {
     canonical = realpathSync(file);
   } catch (error) {
-    return refuse('file_missing', `${file} can't be read: ${(error as Error).message}`, 'Check the path and its permissions.');
+    return refuse(
+      'file_missing',
+      `${file} can't be read: ${(error as Error).message}`,
+      'Check the path and its permissions.',
+    );
   }
   const type = statfsSync(canonical).type;
   const remote = remoteFileSystem(type);
@@ -68,7 +81,8 @@ function check(file: string, role: FileRole, index: number): AllowedFile {
       'Copy it to a local disk and use that copy.',
     );
   const s = lstatSync(canonical);
-  if (!s.isFile()) refuse('not_a_file', `${canonical} is not a regular file`, 'Name a regular file.');
+  if (!s.isFile())
+    refuse('not_a_file', `${canonical} is not a regular file`, 'Name a regular file.');
   return { path: canonical, role, dev: s.dev, ino: s.ino, size: s.size, mode: s.mode, index };
 }
 
@@ -80,7 +94,11 @@ export class FileTable {
   /** Spelled names, absolute. Throws MinikeepError for one that is missing, remote or no regular file. */
   constructor(files: readonly { readonly path: string; readonly role: FileRole }[]) {
     if (files.length > ALLOWED_FILES_MAX)
-      refuse('too_many_files', `${files.length} files for one engine`, 'Load a model with fewer parts.');
+      refuse(
+        'too_many_files',
+        `${files.length} files for one engine`,
+        'Load a model with fewer parts.',
+      );
     this.#roles = new Map(files.map((f) => [f.path, f.role]));
     for (const [spelled, role] of this.#roles) {
       const absolute = path.resolve(spelled);

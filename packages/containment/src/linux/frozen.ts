@@ -11,7 +11,9 @@ const F_ADD_SEALS = 1033;
 const ALL_SEALS = 1 | 2 | 4 | 8;
 const COPY_BYTES_MAX = 1024 * 1024;
 
-const BY_PATH: ReadonlyMap<string, FrozenFile> = new Map(FROZEN_FILES.map((file) => [file.path, file]));
+const BY_PATH: ReadonlyMap<string, FrozenFile> = new Map(
+  FROZEN_FILES.map((file) => [file.path, file]),
+);
 export const frozenFile = (path: string): FrozenFile | undefined => BY_PATH.get(path);
 
 function readBounded(path: string): Buffer {
@@ -53,7 +55,11 @@ export function openFrozen(arch: Arch, file: FrozenFile, maps: () => Buffer): nu
   const bytes = content(file, maps);
   const c = libc();
   const name = Buffer.from('frozen\0');
-  const fd = c.syscall(numberOf(arch, 'memfd_create'), addressOf(name), MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  const fd = c.syscall(
+    numberOf(arch, 'memfd_create'),
+    addressOf(name),
+    MFD_CLOEXEC | MFD_ALLOW_SEALING,
+  );
   if (fd < 0) throw new Error(`memfd_create failed, errno ${c.errno()}`);
   try {
     for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done);

@@ -20,7 +20,9 @@ export function parseIdMap(text: string): IdMap[] {
   return text
     .split('\n')
     .map((line) => line.trim().split(/\s+/).map(Number))
-    .filter((row): row is [number, number, number] => row.length === 3 && row.every(Number.isSafeInteger))
+    .filter(
+      (row): row is [number, number, number] => row.length === 3 && row.every(Number.isSafeInteger),
+    )
     .map(([first, , count]) => ({ first, count }));
 }
 

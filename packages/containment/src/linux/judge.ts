@@ -78,10 +78,19 @@ export class Judge {
     if (PHASES.indexOf(phase) > PHASES.indexOf(this.#phase)) this.#phase = phase;
   }
 
-  decide(nr: number, args: readonly bigint[], memory: ReadableMemory, maps: () => Buffer): Decision {
+  decide(
+    nr: number,
+    args: readonly bigint[],
+    memory: ReadableMemory,
+    maps: () => Buffer,
+  ): Decision {
     const call = this.#names.get(nr);
     if (call === undefined)
-      return fails(ERRNO.ENOSYS, { kind: 'other', operation: 'unknown call', target: `number ${nr}` });
+      return fails(ERRNO.ENOSYS, {
+        kind: 'other',
+        operation: 'unknown call',
+        target: `number ${nr}`,
+      });
     if (call === 'execveat' && this.#mayExecute(args)) {
       this.#programFd = undefined;
       this.#executed = true;
@@ -89,6 +98,8 @@ export class Judge {
     }
     if (call === 'clone' && args[0] === BigInt(CLONE_THREAD_FLAGS)) return this.#newThread();
     if (mayContinue(CONTINUE_TABLE, call, args, this.#phase, this.#o.engine)) return CONTINUE;
+    // Until execveat this is our own launcher (glibc counts processors there): refused, but no attempt of the engine.
+    if (!this.#executed) return fails(ERRNO.ENOENT);
     const path = this.#paths.decide(call, args, this.#phase, memory, maps);
     if (path !== undefined) return path;
     const known = this.#known(call, args);

@@ -16,13 +16,25 @@ export interface FrozenFile {
 }
 
 export const FROZEN_FILES: readonly FrozenFile[] = [
-  { path: '/proc/self/maps', source: 'maps', reason: 'glibc finds the main thread\'s stack with it' },
-  { path: '/proc/stat', source: 'cpu_times', reason: 'glibc and libuv count processors; times and boot time are zero' },
+  {
+    path: '/proc/self/maps',
+    source: 'maps',
+    reason: "glibc finds the main thread's stack with it",
+  },
+  {
+    path: '/proc/stat',
+    source: 'cpu_times',
+    reason: 'glibc and libuv count processors; times and boot time are zero',
+  },
   { path: '/proc/cpuinfo', source: 'cpuinfo', reason: 'libuv and ggml name the processor' },
   { path: '/proc/meminfo', source: 'meminfo', reason: 'V8 sizes its heap; only the total is true' },
   { path: '/sys/devices/system/cpu/online', source: 'copy', reason: 'glibc counts processors' },
   { path: '/sys/devices/system/cpu/possible', source: 'copy', reason: 'glibc counts processors' },
-  { path: '/proc/sys/vm/overcommit_memory', source: 'copy', reason: 'glibc\'s malloc decides how to shrink a heap' },
+  {
+    path: '/proc/sys/vm/overcommit_memory',
+    source: 'copy',
+    reason: "glibc's malloc decides how to shrink a heap",
+  },
 ];
 
 export interface AbsentPath {
@@ -35,12 +47,20 @@ export interface AbsentPath {
 /** Not there, in every phase: ENOENT. */
 export const ABSENT_PATHS: readonly AbsentPath[] = [
   { path: '/etc/ld.so.preload', times_max: 4, reason: 'the loader looks for libraries to preload' },
-  { path: '/etc/ssl/openssl.cnf', times_max: 4, reason: 'OpenSSL in Node looks for its configuration' },
+  {
+    path: '/etc/ssl/openssl.cnf',
+    times_max: 4,
+    reason: 'OpenSSL in Node looks for its configuration',
+  },
   { path: '/usr/local/ssl/openssl.cnf', times_max: 4, reason: 'the same, in other builds of Node' },
-  { path: '/proc/version_signature', times_max: 4, reason: 'libuv looks for a distribution\'s kernel version' },
+  {
+    path: '/proc/version_signature',
+    times_max: 4,
+    reason: "libuv looks for a distribution's kernel version",
+  },
   { path: '/proc/self/cgroup', times_max: 16, reason: 'libuv looks for a memory limit' },
   { path: '/sys/fs/cgroup/*', times_max: 16, reason: 'the same' },
-  { path: '{entry}/package.json', times_max: 128, reason: 'Node looks for a module\'s type' },
+  { path: '{entry}/package.json', times_max: 128, reason: "Node looks for a module's type" },
   {
     path: '/sys/devices/system/cpu/cpu0/tsc_freq_khz',
     times_max: 64,
@@ -88,5 +108,6 @@ export const KNOWN_CALLS: readonly KnownCall[] = [
 ];
 
 /** Sub-folders in which the loader looks first for builds for a newer processor. */
-export const LOADER_SUBFOLDERS = /^(glibc-hwcaps\/x86-64-v[234]\/|tls\/|haswell\/|avx512_1\/|x86_64\/)*$/;
+export const LOADER_SUBFOLDERS =
+  /^(glibc-hwcaps\/x86-64-v[234]\/|tls\/|haswell\/|avx512_1\/|x86_64\/)*$/;
 export const LOADER_TIMES_MAX = 4096;

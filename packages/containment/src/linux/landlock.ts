@@ -31,7 +31,10 @@ export function restrictSelf(arch: Arch, executable: readonly number[]): number 
   const abi = landlockAbi(arch);
   if (abi === 0) return 0;
   const attributes = Buffer.alloc(24);
-  attributes.writeBigUInt64LE(FS_RIGHTS_BY_ABI[Math.min(abi, FS_RIGHTS_BY_ABI.length - 1)] ?? 0n, 0);
+  attributes.writeBigUInt64LE(
+    FS_RIGHTS_BY_ABI[Math.min(abi, FS_RIGHTS_BY_ABI.length - 1)] ?? 0n,
+    0,
+  );
   if (abi >= NET_RIGHTS_FROM_ABI) attributes.writeBigUInt64LE(NET_RIGHTS, 8);
   if (abi >= SCOPES_FROM_ABI) attributes.writeBigUInt64LE(SCOPES, 16);
   const size = abi >= SCOPES_FROM_ABI ? 24 : abi >= NET_RIGHTS_FROM_ABI ? 16 : 8;
@@ -50,7 +53,13 @@ export function restrictSelf(arch: Arch, executable: readonly number[]): number 
     rule.writeInt32LE(fd, 8);
     check(
       'landlock_add_rule',
-      c.syscall(numberOf(arch, 'landlock_add_rule'), ruleset, RULE_PATH_BENEATH, addressOf(rule), 0),
+      c.syscall(
+        numberOf(arch, 'landlock_add_rule'),
+        ruleset,
+        RULE_PATH_BENEATH,
+        addressOf(rule),
+        0,
+      ),
     );
   }
   check('landlock_restrict_self', c.syscall(numberOf(arch, 'landlock_restrict_self'), ruleset, 0));

@@ -25,7 +25,12 @@ import { MECHANISM } from './probe.ts';
 /** What an engine's environment may contain: nothing that Node or the loader obeys. */
 const ENV_NAME = /^MINIKEEP_[A-Z0-9_]{1,48}$/;
 const ENV_VALUE_BYTES_MAX = 4096;
-const WARDEN_OPTIONS = ['--disable-sigusr1', '--no-warnings', '--max-old-space-size=128', '--v8-pool-size=1'];
+const WARDEN_OPTIONS = [
+  '--disable-sigusr1',
+  '--no-warnings',
+  '--max-old-space-size=128',
+  '--v8-pool-size=1',
+];
 
 /** dist/: beside this file in a bundle, else in the repository. */
 function wardenScript(): string {
@@ -33,11 +38,16 @@ function wardenScript(): string {
   const beside = path.join(here, 'warden.mjs');
   const script = existsSync(beside) ? beside : path.resolve(here, '../../../../dist/warden.mjs');
   if (!existsSync(script))
-    throw new MinikeepError('sandbox.not_built', `${script} is missing`, { next: 'Run `npm run build`.' });
+    throw new MinikeepError('sandbox.not_built', `${script} is missing`, {
+      next: 'Run `npm run build`.',
+    });
   return script;
 }
 
-function startWarden(engineStdin: number | 'ignore', engineStdout: number | 'ignore'): ChildProcess {
+function startWarden(
+  engineStdin: number | 'ignore',
+  engineStdout: number | 'ignore',
+): ChildProcess {
   return spawn(process.execPath, [...WARDEN_OPTIONS, wardenScript(), String(process.pid)], {
     stdio: ['pipe', 'pipe', 'pipe', engineStdin, engineStdout],
     detached: true, // Ctrl-C is the agent's business
@@ -49,9 +59,13 @@ function startWarden(engineStdin: number | 'ignore', engineStdout: number | 'ign
 function checkEnv(env: Readonly<Record<string, string>>): void {
   for (const [name, value] of Object.entries(env))
     if (!ENV_NAME.test(name) || value.includes('\0') || value.length > ENV_VALUE_BYTES_MAX)
-      throw new MinikeepError('sandbox.bad_environment', `the engine can't be given ${JSON.stringify(name)}`, {
-        next: 'Only short variables named MINIKEEP_… reach an engine.',
-      });
+      throw new MinikeepError(
+        'sandbox.bad_environment',
+        `the engine can't be given ${JSON.stringify(name)}`,
+        {
+          next: 'Only short variables named MINIKEEP_… reach an engine.',
+        },
+      );
 }
 
 /** The warden as the agent sees it: its messages, and its end. */
@@ -59,7 +73,11 @@ class WardenProcess {
   readonly child: ChildProcess;
   #stderr = Buffer.alloc(0);
 
-  constructor(child: ChildProcess, onMessage: (message: FromWarden) => void, onEnd: (why: string) => void) {
+  constructor(
+    child: ChildProcess,
+    onMessage: (message: FromWarden) => void,
+    onEnd: (why: string) => void,
+  ) {
     this.child = child;
     const broken = (error: Error): void => {
       child.kill('SIGKILL');
@@ -110,14 +128,24 @@ export async function launch(spec: SandboxSpec): Promise<Sandbox> {
   sealed.promise.catch(() => undefined); // who did not ask to seal need not hear that it failed
   let killReason = '';
   const end = (why: string): void => {
-    const gone = new MinikeepError('sandbox.ended', `the engine's sandbox ended: ${exit?.reason || why}`, {
-      next: 'The engine is gone with it: start it again, and look at what it tried.',
-    });
+    const gone = new MinikeepError(
+      'sandbox.ended',
+      `the engine's sandbox ended: ${exit?.reason || why}`,
+      {
+        next: 'The engine is gone with it: start it again, and look at what it tried.',
+      },
+    );
     started.reject(gone);
     sealed.reject(gone);
     inputStream.destroy();
     exited.resolve(
-      exit ?? { code: null, signal: 'SIGKILL', reason: killReason || why, violations, stderr_tail: '' },
+      exit ?? {
+        code: null,
+        signal: 'SIGKILL',
+        reason: killReason || why,
+        violations,
+        stderr_tail: '',
+      },
     );
   };
   const warden = new WardenProcess(
@@ -151,9 +179,13 @@ export async function launch(spec: SandboxSpec): Promise<Sandbox> {
   );
   const timer = setTimeout(() => {
     started.reject(
-      new MinikeepError('sandbox.start_timeout', `the sandbox did not start within ${START_MS_MAX / 1000} s`, {
-        next: 'Try again when the machine is less busy.',
-      }),
+      new MinikeepError(
+        'sandbox.start_timeout',
+        `the sandbox did not start within ${START_MS_MAX / 1000} s`,
+        {
+          next: 'Try again when the machine is less busy.',
+        },
+      ),
     );
   }, START_MS_MAX);
   const job = {
@@ -230,7 +262,9 @@ export async function support(): Promise<SandboxSupport> {
     (why) => found.resolve(unsupported(why, 'Run `npm run build` again.')),
   );
   const timer = setTimeout(() => {
-    found.resolve(unsupported('the trial did not end in time', 'Try again when the machine is less busy.'));
+    found.resolve(
+      unsupported('the trial did not end in time', 'Try again when the machine is less busy.'),
+    );
   }, START_MS_MAX);
   warden.send({ type: 'probe' });
   try {

@@ -1,7 +1,6 @@
 /** The warden's side of the launcher: starts it with real pipes, gives it its job, takes the listener. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, readSync, writeSync } from 'node:fs';
-import koffi from 'koffi';
 import { MinikeepError } from '@minikeep/protocol';
 import type { Arch } from './arch.ts';
 import { receive } from './handover.ts';
@@ -9,6 +8,9 @@ import type { LauncherFault, LauncherJob, LauncherReady, LauncherReply } from '.
 import { makePipe, makeSocketPair } from './libc.ts';
 import { START_MS_MAX } from './limits.ts';
 import { Listener } from './notify.ts';
+import { watchReadable } from './readable.ts';
+
+const REPLY_BYTES_MAX = 64 * 1024;
 
 export interface Launched {
   readonly child: ChildProcess;
@@ -20,9 +22,13 @@ export interface Launched {
 /** What a failed step means for the reader. */
 function faultError({ step, errno, message }: LauncherFault): MinikeepError {
   if (step === 'user')
-    return new MinikeepError('sandbox.no_unprivileged_user', `engines never run as root, and ${message}`, {
-      next: 'Run minikeep as an ordinary user, or in a container or namespace that maps more than user 0.',
-    });
+    return new MinikeepError(
+      'sandbox.no_unprivileged_user',
+      `engines never run as root, and ${message}`,
+      {
+        next: 'Run minikeep as an ordinary user, or in a container or namespace that maps more than user 0.',
+      },
+    );
   if (step === 'seccomp')
     return new MinikeepError(
       'sandbox.no_seccomp',
@@ -34,10 +40,14 @@ function faultError({ step, errno, message }: LauncherFault): MinikeepError {
             : 'Linux 5.19 or newer with seccomp is needed; in a container, its profile must permit seccomp(2).',
       },
     );
-  return new MinikeepError('sandbox.launch_failed', `the engine's sandbox could not be set up: ${message}`, {
-    next: 'Run `minikeep canary` to see what this machine can enforce.',
-    details: { step, errno },
-  });
+  return new MinikeepError(
+    'sandbox.launch_failed',
+    `the engine's sandbox could not be set up: ${message}`,
+    {
+      next: 'Run `minikeep canary` to see what this machine can enforce.',
+      details: { step, errno },
+    },
+  );
 }
 
 interface Wires {
@@ -78,14 +88,19 @@ export async function handshake(
     throw new MinikeepError('sandbox.launch_failed', 'the launcher did not start', {
       next: 'Check that this machine can start another process (memory, process limits).',
     });
-  const ready = await readReply(socket);
-  // A fault may follow instead of the descriptor: then the socket says bytes without one.
+  let ready: LauncherReady | undefined;
+  // One wait for both: closing a poll handle and opening another on the same descriptor loses events.
   const fd = await waitFor(socket, () => {
+    if (ready === undefined) {
+      ready = readReply(socket);
+      return undefined;
+    }
     const got = receive(arch, socket);
     if (got.kind === 'again') return undefined;
-    if (got.kind === 'descriptor') return got.fd;
-    return readFault(socket, '{');
+    // A fault may follow instead: then its first byte was taken, and no descriptor came with it.
+    return got.kind === 'descriptor' ? got.fd : readFault(socket, '{');
   });
+  if (ready === undefined) throw new Error('unreachable: the listener comes after the reply');
   closeSync(socket);
   return { child, pid, ready, listener: new Listener(fd) };
 }
@@ -95,7 +110,7 @@ function waitFor<T>(socket: number, attempt: () => T | undefined): Promise<T> {
   return new Promise((resolve, reject) => {
     const done = (): void => {
       clearTimeout(timer);
-      handle.close();
+      watch.close();
     };
     const timer = setTimeout(() => {
       done();
@@ -105,7 +120,7 @@ function waitFor<T>(socket: number, attempt: () => T | undefined): Promise<T> {
         }),
       );
     }, START_MS_MAX);
-    const handle = koffi.node.poll(socket, { readable: true, disconnect: true }, () => {
+    const watch = watchReadable(socket, () => {
       try {
         const result = attempt();
         if (result === undefined) return;
@@ -119,20 +134,27 @@ function waitFor<T>(socket: number, attempt: () => T | undefined): Promise<T> {
   });
 }
 
-/** Reads one byte at a time: what follows the line is the descriptor's message, which only recvmsg may take. */
+/**
+ * Reads one byte at a time: what follows the line is the descriptor's message, which only recvmsg may take. The
+ * launcher writes a line at once, so a part of one is all that will ever come.
+ */
 function readLine(socket: number, start: string): string | undefined {
   const byte = Buffer.alloc(1);
   let text = start;
-  while (readSync(socket, byte, 0, 1, null) === 1) {
-    if (byte[0] === 0x0a) return text;
-    text += byte.toString('latin1');
+  try {
+    while (text.length < REPLY_BYTES_MAX && readSync(socket, byte, 0, 1, null) === 1) {
+      if (byte[0] === 0x0a) return text;
+      text += byte.toString('latin1');
+    }
+  } catch {
+    return undefined;
   }
   return undefined;
 }
 
-async function readReply(socket: number): Promise<LauncherReady> {
-  const text = await waitFor(socket, () => readLine(socket, '') ?? '');
-  if (text === '')
+function readReply(socket: number): LauncherReady {
+  const text = readLine(socket, '');
+  if (text === undefined)
     throw faultError({ step: 'start', errno: 0, message: 'the launcher ended without a word' });
   const reply = JSON.parse(text) as LauncherReply;
   if (reply.type === 'fault') throw faultError(reply.fault);
@@ -144,5 +166,9 @@ function readFault(socket: number, start: string): never {
   const text = readLine(socket, start);
   const reply = text === undefined ? undefined : (JSON.parse(text) as LauncherReply);
   if (reply?.type === 'fault') throw faultError(reply.fault);
-  throw faultError({ step: 'handover', errno: 0, message: 'the launcher ended before the filter was in place' });
+  throw faultError({
+    step: 'handover',
+    errno: 0,
+    message: 'the launcher ended before the filter was in place',
+  });
 }

@@ -5,7 +5,15 @@
  * The order matters: what needs the user's old rights comes first (opening the program, oom_score_adj), a change of
  * user clears the death signal, Landlock and the filter need no_new_privs, and the filter comes last.
  */
-import { constants, fstatSync, openSync, readFileSync, readSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  constants,
+  fstatSync,
+  openSync,
+  readFileSync,
+  readSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { hostArch, numberOf } from './arch.ts';
 import { compile, encode } from './bpf.ts';
 import { prepareSend } from './handover.ts';
@@ -101,11 +109,14 @@ function dropCapabilities(): void {
 
 function checkRights(): void {
   const status = readFileSync('/proc/thread-self/status', 'utf8');
-  const field = (name: string): string => new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1] ?? '';
+  const field = (name: string): string =>
+    new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1] ?? '';
   for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapAmb'])
-    if (!/^0+$/.test(field(set))) throw new StepError('capabilities', `${set} is ${field(set)}, not empty`);
+    if (!/^0+$/.test(field(set)))
+      throw new StepError('capabilities', `${set} is ${field(set)}, not empty`);
   if (field('NoNewPrivs') !== '1') throw new StepError('no_new_privs', 'no_new_privs is not set');
-  if (field('Uid').split(/\s+/).includes('0')) throw new StepError('user', 'the engine would run as root');
+  if (field('Uid').split(/\s+/).includes('0'))
+    throw new StepError('user', 'the engine would run as root');
 }
 
 function setLimits(job: LauncherJob, ownUser: boolean): void {
@@ -168,7 +179,14 @@ async function main(): Promise<void> {
     call('seccomp', SECCOMP_SET_MODE_FILTER, FILTER_FLAGS, addressOf(description)),
   );
   if (!(await send(listener))) throw new StepError('handover', 'the listener could not be sent');
-  call('execveat', program, addressOf(empty), addressOf(argv.array), addressOf(env.array), AT_EMPTY_PATH);
+  call(
+    'execveat',
+    program,
+    addressOf(empty),
+    addressOf(argv.array),
+    addressOf(env.array),
+    AT_EMPTY_PATH,
+  );
   throw new StepError('execveat', `execveat failed, errno ${c.errno()}`, c.errno());
 }
 
@@ -177,6 +195,9 @@ try {
 } catch (error) {
   const message = error instanceof Error ? error.message : String(error);
   const step = error instanceof StepError ? error.step : 'internal';
-  reply({ type: 'fault', fault: { step, errno: error instanceof StepError ? error.errno : 0, message } });
+  reply({
+    type: 'fault',
+    fault: { step, errno: error instanceof StepError ? error.errno : 0, message },
+  });
   process.exit(LAUNCHER_FAULT_EXIT);
 }

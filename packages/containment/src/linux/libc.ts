@@ -72,5 +72,11 @@ export const makePipe = (numbers: Readonly<Record<string, number>>): [number, nu
 /** A connected pair of Unix sockets, close-on-exec. */
 export const makeSocketPair = (numbers: Readonly<Record<string, number>>): [number, number] =>
   pair('socketpair', (out) =>
-    libc().syscall(numbers['socketpair'] ?? -1, AF_UNIX, SOCK_STREAM | O_CLOEXEC, 0, addressOf(out)),
+    libc().syscall(
+      numbers['socketpair'] ?? -1,
+      AF_UNIX,
+      SOCK_STREAM | O_CLOEXEC,
+      0,
+      addressOf(out),
+    ),
   );

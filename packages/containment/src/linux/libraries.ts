@@ -52,9 +52,14 @@ export interface LibraryClosure {
 }
 
 /** Everything that the given ELF files need, their own folders (`library_dir`) first. */
-export function libraryClosure(roots: readonly string[], libraryDirs: readonly string[]): LibraryClosure {
+export function libraryClosure(
+  roots: readonly string[],
+  libraryDirs: readonly string[],
+): LibraryClosure {
   const cacheFile = existsSync(LOADER_CACHE) && statSync(LOADER_CACHE).size <= CACHE_BYTES_MAX;
-  const cache = cacheFile ? readLoaderCache(readFileSync(LOADER_CACHE)) : new Map<string, string[]>();
+  const cache = cacheFile
+    ? readLoaderCache(readFileSync(LOADER_CACHE))
+    : new Map<string, string[]>();
   const folders = new Set([...libraryDirs, ...DEFAULT_FOLDERS]);
   for (const files of cache.values()) for (const file of files) folders.add(path.dirname(file));
   const files = new Set<string>();

@@ -18,8 +18,16 @@ export const CONTROL_LINE_BYTES_MAX = 1024 * 1024;
 export const ALLOWED_FILES_MAX = 4096;
 
 /** setrlimit: resource number and value, soft and hard. */
-export const ENGINE_RLIMITS: readonly { readonly resource: number; readonly value: number; readonly why: string }[] = [
-  { resource: 4, value: 1, why: 'CORE: below the smallest core, and at 1 the kernel skips pipe handlers too' },
+export const ENGINE_RLIMITS: readonly {
+  readonly resource: number;
+  readonly value: number;
+  readonly why: string;
+}[] = [
+  {
+    resource: 4,
+    value: 1,
+    why: 'CORE: below the smallest core, and at 1 the kernel skips pipe handlers too',
+  },
   { resource: 1, value: 0, why: 'FSIZE: no file can grow' },
   { resource: 7, value: 256, why: 'NOFILE: few pipes, little kernel memory' },
   { resource: 11, value: 64, why: 'SIGPENDING' },

@@ -30,8 +30,11 @@ export function holds(check: Check, args: readonly bigint[], engine: EngineIdent
   }
 }
 
-export const matches = (all: Alternative, args: readonly bigint[], engine: EngineIdentity): boolean =>
-  all.every((check) => holds(check, args, engine));
+export const matches = (
+  all: Alternative,
+  args: readonly bigint[],
+  engine: EngineIdentity,
+): boolean => all.every((check) => holds(check, args, engine));
 
 export type ContinueTable = ReadonlyMap<string, readonly ContinueRule[]>;
 
@@ -52,6 +55,7 @@ export function mayContinue(
   const now = PHASES.indexOf(phase);
   return (table.get(call) ?? []).some(
     (rule) =>
-      now <= PHASES.indexOf(rule.until) && rule.alternatives.some((all) => matches(all, args, engine)),
+      now <= PHASES.indexOf(rule.until) &&
+      rule.alternatives.some((all) => matches(all, args, engine)),
   );
 }

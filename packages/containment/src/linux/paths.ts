@@ -90,14 +90,16 @@ export class PathJudge {
     const dir = shape.dir < 0 ? AT_FDCWD : low(args[shape.dir]) | 0;
     const bytes = readString(memory, args[shape.path] ?? 0n);
     const flags = this.#flags(call, shape, args, memory);
-    if (bytes === undefined || flags === undefined) return this.#refuse(call, shape, args, memory, ERRNO.EFAULT);
+    if (bytes === undefined || flags === undefined)
+      return this.#refuse(call, shape, args, memory, ERRNO.EFAULT);
     const text = bytes.toString('utf8');
     const sameBytes = Buffer.from(text, 'utf8').equals(bytes);
     // The engine holds no folder and its working directory is /, so a relative name starts there.
     const name = sameBytes ? nodePath.posix.resolve('/', text) : undefined;
     if (bytes.length === 0) {
       const known = this.#descriptors.get(dir);
-      const asks = (flags & AT_EMPTY_PATH) !== 0 && (shape.does === 'stat' || shape.does === 'statx');
+      const asks =
+        (flags & AT_EMPTY_PATH) !== 0 && (shape.does === 'stat' || shape.does === 'statx');
       if (asks && known !== undefined && phase !== 'sealed')
         return this.#answerStat(shape, known, args, memory);
       return this.#refuse(call, shape, args, memory, ERRNO.EBADF);
@@ -116,7 +118,12 @@ export class PathJudge {
     return this.#refuse(call, shape, args, memory, ERRNO.ENOENT);
   }
 
-  #flags(call: string, shape: PathCall, args: readonly bigint[], memory: ReadableMemory): number | undefined {
+  #flags(
+    call: string,
+    shape: PathCall,
+    args: readonly bigint[],
+    memory: ReadableMemory,
+  ): number | undefined {
     if (shape.flags < 0) return 0;
     if (call !== 'openat2') return low(args[shape.flags]);
     // struct open_how: read once, and only this copy is acted upon.
@@ -143,7 +150,9 @@ export class PathJudge {
         if (facts === undefined) return undefined;
         return this.#answerStat(
           shape,
-          file === undefined ? FOLDER_FACTS : { mode: file.mode & ~0o222, size: file.size, ino: file.index },
+          file === undefined
+            ? FOLDER_FACTS
+            : { mode: file.mode & ~0o222, size: file.size, ino: file.index },
           args,
           memory,
         );
@@ -160,7 +169,11 @@ export class PathJudge {
     const fd = openAllowed(file);
     if (fd === undefined) return fails(ERRNO.ENOENT);
     this.#opened(file);
-    return this.#handOver(file.path, fd, flags, { mode: file.mode & ~0o222, size: file.size, ino: file.index });
+    return this.#handOver(file.path, fd, flags, {
+      mode: file.mode & ~0o222,
+      size: file.size,
+      ino: file.index,
+    });
   }
 
   #openFrozen(name: string, flags: number, maps: () => Buffer): Decision {
@@ -184,7 +197,12 @@ export class PathJudge {
     };
   }
 
-  #answerStat(shape: PathCall, facts: StatFacts, args: readonly bigint[], memory: ReadableMemory): Decision {
+  #answerStat(
+    shape: PathCall,
+    facts: StatFacts,
+    args: readonly bigint[],
+    memory: ReadableMemory,
+  ): Decision {
     const bytes = shape.does === 'statx' ? packStatx(facts) : packStat(facts);
     return memory.write(args[shape.out] ?? 0n, bytes) ? returns(0) : fails(ERRNO.EFAULT);
   }

@@ -46,7 +46,12 @@ export class Recorder {
   #total = 0;
 
   /** `now` in Unix seconds. */
-  constructor(instance: string, purpose: SandboxPurpose, limits: RecorderLimits, now: () => number) {
+  constructor(
+    instance: string,
+    purpose: SandboxPurpose,
+    limits: RecorderLimits,
+    now: () => number,
+  ) {
     this.#instance = instance;
     this.#purpose = purpose;
     this.#limits = limits;

@@ -45,12 +45,21 @@ export interface ContinueRule extends AllowRule {
 
 const eq = (arg: number, value: number): Check => ({ arg, op: 'eq', value });
 const clear = (arg: number, value: number): Check => ({ arg, op: 'clear', value });
-const masked = (arg: number, mask: number, value: number): Check => ({ arg, op: 'masked', mask, value });
+const masked = (arg: number, mask: number, value: number): Check => ({
+  arg,
+  op: 'masked',
+  mask,
+  value,
+});
 const isNull = (arg: number): Check => ({ arg, op: 'null' });
 const self = (arg: number): Check => ({ arg, op: 'self' });
-const oneOf = (arg: number, values: readonly number[]): Alternative[] => values.map((v) => [eq(arg, v)]);
+const oneOf = (arg: number, values: readonly number[]): Alternative[] =>
+  values.map((v) => [eq(arg, v)]);
 const ALWAYS: readonly Alternative[] = [[]];
-const allow = (call: string, alternatives: readonly Alternative[] = ALWAYS): AllowRule => ({ call, alternatives });
+const allow = (call: string, alternatives: readonly Alternative[] = ALWAYS): AllowRule => ({
+  call,
+  alternatives,
+});
 
 const PROT_EXEC = 4;
 const MAP_TYPE = 0x0f;
@@ -84,8 +93,12 @@ export const FILTER_ALLOW: readonly AllowRule[] = [
   ]),
   allow('munmap'),
   allow('mprotect', [[clear(2, PROT_EXEC)]]),
-  ...['brk', 'mremap', 'epoll_wait', 'epoll_pwait', 'rt_sigprocmask', 'rt_sigreturn', 'close'].map((c) => allow(c)),
-  ...['readv', 'writev', 'poll', 'ppoll', 'getpid', 'gettid', 'getrandom', 'getcpu'].map((c) => allow(c)),
+  ...['brk', 'mremap', 'epoll_wait', 'epoll_pwait', 'rt_sigprocmask', 'rt_sigreturn', 'close'].map(
+    (c) => allow(c),
+  ),
+  ...['readv', 'writev', 'poll', 'ppoll', 'getpid', 'gettid', 'getrandom', 'getcpu'].map((c) =>
+    allow(c),
+  ),
   ...['restart_syscall', 'nanosleep', 'membarrier', 'exit', 'exit_group'].map((c) => allow(c)),
   allow('clock_nanosleep', [[eq(0, 1)], [eq(0, 0), eq(1, 0)]]),
   allow('clock_getres', oneOf(0, CLOCKS)),
@@ -106,7 +119,11 @@ export const FILTER_ERRNO: readonly ErrnoRule[] = [
   { call: 'clone3', errno: 38, reason: 'glibc falls back to clone, whose flags are in a register' },
 ];
 
-const during = (until: Phase, call: string, alternatives: readonly Alternative[] = ALWAYS): ContinueRule => ({
+const during = (
+  until: Phase,
+  call: string,
+  alternatives: readonly Alternative[] = ALWAYS,
+): ContinueRule => ({
   call,
   alternatives,
   until,
@@ -129,9 +146,13 @@ export const CONTINUED: readonly ContinueRule[] = [
   during('data', 'mmap', [[eq(2, 1), masked(3, MAP_TYPE, MAP_SHARED)]]),
   ...['fstat', 'lseek', 'pread64', 'getdents64', 'fadvise64'].map((c) => during('data', c)),
   ...['dup', 'dup2', 'dup3', 'pipe2', 'eventfd2', 'epoll_create1'].map((c) => during('data', c)),
-  during('data', 'rt_sigaction', Array.from({ length: 64 }, (_, i) => i + 1)
-    .filter((signal) => !(CRASH_SIGNALS as readonly number[]).includes(signal))
-    .map((signal) => [eq(0, signal)])),
+  during(
+    'data',
+    'rt_sigaction',
+    Array.from({ length: 64 }, (_, i) => i + 1)
+      .filter((signal) => !(CRASH_SIGNALS as readonly number[]).includes(signal))
+      .map((signal) => [eq(0, signal)]),
+  ),
   ...['sigaltstack', 'set_tid_address', 'uname', 'getcwd', 'capget'].map((c) => during('data', c)),
   ...['getuid', 'geteuid', 'getgid', 'getegid', 'getppid'].map((c) => during('data', c)),
   during('data', 'sched_getaffinity', [[{ arg: 0, op: 'own_thread' }]]),

@@ -3,12 +3,12 @@
  * stays with the listener instead of going round by the event loop, which halves the time of a start.
  */
 import { closeSync } from 'node:fs';
-import koffi from 'koffi';
 import type { Arch } from './arch.ts';
 import { type Attempt, type Decision, ERRNO } from './attempt.ts';
 import type { Judge } from './judge.ts';
 import { EngineMemory, type EngineUser, type ReadableMemory } from './memory.ts';
 import type { Listener, Notification } from './notify.ts';
+import { watchReadable } from './readable.ts';
 
 /** How long the loop stays for the next one of a burst, and how long it keeps from the event loop in all. */
 const BURST_WAIT_MS = 1;
@@ -85,7 +85,7 @@ export function serve(options: ServeOptions): Serving {
   const close = (): void => {
     if (closed) return;
     closed = true;
-    poll.close();
+    watch.close();
     closeSync(listener.fd);
     memory?.close();
   };
@@ -104,6 +104,6 @@ export function serve(options: ServeOptions): Serving {
       if (!closed) options.onFault(error);
     }
   };
-  const poll = koffi.node.poll(listener.fd, { readable: true, disconnect: true }, burst);
+  const watch = watchReadable(listener.fd, burst);
   return { count: () => count, close };
 }

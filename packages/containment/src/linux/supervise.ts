@@ -36,7 +36,10 @@ export interface Supervised {
 }
 
 /** What the loader and Node read besides the job's own files. */
-function programFiles(job: WardenJob): { files: string[]; loader: ReturnType<typeof libraryClosure> } {
+function programFiles(job: WardenJob): {
+  files: string[];
+  loader: ReturnType<typeof libraryClosure>;
+} {
   const folder = path.dirname(job.entry);
   const own = [job.entry, path.join(folder, 'koffi.node')].filter((file) => existsSync(file));
   const libraries =
@@ -46,14 +49,20 @@ function programFiles(job: WardenJob): { files: string[]; loader: ReturnType<typ
           .filter((entry) => entry.isFile() || entry.isSymbolicLink())
           .map((entry) => path.join(job.library_dir ?? '', entry.name));
   const elf = [process.execPath, ...own.filter((f) => f.endsWith('.node')), ...libraries];
-  const loader = libraryClosure(elf, job.library_dir === undefined ? [] : [path.resolve(job.library_dir)]);
+  const loader = libraryClosure(
+    elf,
+    job.library_dir === undefined ? [] : [path.resolve(job.library_dir)],
+  );
   const cache = existsSync(LOADER_CACHE) ? [LOADER_CACHE] : [];
   return { files: [...own, ...libraries, ...loader.files, ...cache], loader };
 }
 
 /** A crash caught by the handler that `guardCrashes` installs leaves with the signal's number as its code. */
 function crashOf(code: number | null, signal: NodeJS.Signals | null): string | undefined {
-  if (signal === null) return code !== null && (CRASH_SIGNALS as readonly number[]).includes(code) ? CRASH_NAMES[code] : undefined;
+  if (signal === null)
+    return code !== null && (CRASH_SIGNALS as readonly number[]).includes(code)
+      ? CRASH_NAMES[code]
+      : undefined;
   return Object.values(CRASH_NAMES).includes(signal) ? signal : undefined;
 }
 
@@ -131,14 +140,18 @@ export async function supervise(
     judge,
     pid: launched.pid,
     user: { uid: launched.ready.uid, gid: launched.ready.gid },
-    onEngine: () => report({ type: 'started', pid: launched.pid, landlock_abi: launched.ready.landlock_abi }),
+    onEngine: () =>
+      report({ type: 'started', pid: launched.pid, landlock_abi: launched.ready.landlock_abi }),
     onAttempt: (attempt) => record(attempt),
     onFile: (file) => {
       if (filesSeen.has(file)) return;
       filesSeen.add(file);
       report({ type: 'file', path: file });
     },
-    onFault: (error) => kill(`the warden could not answer: ${error instanceof Error ? error.message : String(error)}`),
+    onFault: (error) =>
+      kill(
+        `the warden could not answer: ${error instanceof Error ? error.message : String(error)}`,
+      ),
   });
   const folding = setInterval(() => {
     for (const violation of recorder.flush()) report({ type: 'violation', violation });
@@ -149,9 +162,15 @@ export async function supervise(
     serving.close();
     const crash = reason === '' ? crashOf(code, signal) : undefined;
     if (crash !== undefined)
-      record({ kind: 'crash', operation: crash, target: escapeBytes(stderrTail().subarray(-200)) }, 'kernel');
+      record(
+        { kind: 'crash', operation: crash, target: escapeBytes(stderrTail().subarray(-200)) },
+        'kernel',
+      );
     if (signal === 'SIGSYS')
-      record({ kind: 'other', operation: 'SIGSYS', target: 'a call of a foreign architecture' }, 'seccomp');
+      record(
+        { kind: 'other', operation: 'SIGSYS', target: 'a call of a foreign architecture' },
+        'seccomp',
+      );
     for (const violation of recorder.flush()) report({ type: 'violation', violation });
     const exit: SandboxExit = {
       code,

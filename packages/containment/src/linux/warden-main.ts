@@ -41,11 +41,13 @@ function onMessage(message: ToWarden): void {
       leave(0);
     }, fail);
   } else if (message.type === 'start' && supervised === undefined) {
-    supervised = supervise(message.job, { stdin: ENGINE_STDIN, stdout: ENGINE_STDOUT }, launcher, report);
-    supervised.then(
-      (s) => s.ended.then(() => leave(0), fail),
-      fail,
+    supervised = supervise(
+      message.job,
+      { stdin: ENGINE_STDIN, stdout: ENGINE_STDOUT },
+      launcher,
+      report,
     );
+    supervised.then((s) => s.ended.then(() => leave(0), fail), fail);
   } else if (message.type === 'seal') supervised?.then((s) => s.seal(), fail);
   else if (message.type === 'kill') supervised?.then((s) => s.kill(message.reason), fail);
 }
@@ -59,7 +61,8 @@ const agentPid = Number(process.argv[2]);
 // Before anything else is started: without it an engine could outlive a killed agent.
 libc().syscall(numberOf(hostArch(), 'prctl'), PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 if (process.ppid !== agentPid) agentGone();
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGPIPE'] as const) process.on(signal, () => undefined);
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGPIPE'] as const)
+  process.on(signal, () => undefined);
 process.stdout.on('error', agentGone);
 process.stdin.on('data', lineReader<ToWarden>(onMessage, fail));
 process.stdin.on('end', agentGone);

@@ -23,7 +23,7 @@ import { KILL_MS_MAX, START_MS_MAX, STDERR_TAIL_BYTES } from './limits.ts';
 import { MECHANISM } from './probe.ts';
 
 /** What an engine's environment may contain: nothing that Node or the loader obeys. */
-const ENV_NAME = /^MINIKEEP_[A-Z0-9_]{1,48}$/;
+const ENV_NAME = /^(MINIKEEP|GGML|LLAMA)_[A-Z0-9_]{1,48}$/;
 const ENV_VALUE_BYTES_MAX = 4096;
 const WARDEN_OPTIONS = [
   '--disable-sigusr1',
@@ -63,7 +63,7 @@ function checkEnv(env: Readonly<Record<string, string>>): void {
         'sandbox.bad_environment',
         `the engine can't be given ${JSON.stringify(name)}`,
         {
-          next: 'Only short variables named MINIKEEP_… reach an engine.',
+          next: 'Only short variables named MINIKEEP_…, GGML_… or LLAMA_… reach an engine.',
         },
       );
 }

@@ -141,7 +141,6 @@ export const CONTINUED: readonly ContinueRule[] = [
   during('start', 'ioctl', oneOf(1, [0x5401, 0x541b, 0x5421, 0x5450, 0x5451])),
   during('start', 'rt_sigaction'),
   during('start', 'arch_prctl', oneOf(0, [0x1002, 0x1003, 0x3001, 0x5001])),
-  during('start', 'sysinfo'),
   // The model, mapped read-only.
   during('data', 'mmap', [[eq(2, 1), masked(3, MAP_TYPE, MAP_SHARED)]]),
   ...['fstat', 'lseek', 'pread64', 'getdents64', 'fadvise64'].map((c) => during('data', c)),
@@ -153,7 +152,7 @@ export const CONTINUED: readonly ContinueRule[] = [
       .filter((signal) => !(CRASH_SIGNALS as readonly number[]).includes(signal))
       .map((signal) => [eq(0, signal)]),
   ),
-  ...['sigaltstack', 'set_tid_address', 'uname', 'getcwd', 'capget'].map((c) => during('data', c)),
+  ...['sigaltstack', 'set_tid_address', 'sysinfo', 'uname', 'getcwd', 'capget'].map((c) => during('data', c)),
   ...['getuid', 'geteuid', 'getgid', 'getegid', 'getppid'].map((c) => during('data', c)),
   during('data', 'sched_getaffinity', [[{ arg: 0, op: 'own_thread' }]]),
   during('data', 'prlimit64', [[self(0), isNull(2)]]),

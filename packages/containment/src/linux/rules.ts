@@ -152,7 +152,9 @@ export const CONTINUED: readonly ContinueRule[] = [
       .filter((signal) => !(CRASH_SIGNALS as readonly number[]).includes(signal))
       .map((signal) => [eq(0, signal)]),
   ),
-  ...['sigaltstack', 'set_tid_address', 'sysinfo', 'uname', 'getcwd', 'capget'].map((c) => during('data', c)),
+  ...['sigaltstack', 'set_tid_address', 'sysinfo', 'uname', 'getcwd', 'capget'].map((c) =>
+    during('data', c),
+  ),
   ...['getuid', 'geteuid', 'getgid', 'getegid', 'getppid'].map((c) => during('data', c)),
   during('data', 'sched_getaffinity', [[{ arg: 0, op: 'own_thread' }]]),
   during('data', 'prlimit64', [[self(0), isNull(2)]]),

@@ -2,7 +2,10 @@
  * Split and whole compute the same bits: every architecture at its largest published count, in F32 and in one
  * quantised type. The full suite (every count, every allowed cut, all types) is `npm run conformance`.
  */
-import { expect, test } from 'vitest';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import {
   directPlatform,
   holds,
@@ -29,10 +32,19 @@ const THOROUGH = [
 /** Its embedding alone is 50 MB; the full suite has it. */
 const TOO_LARGE = ['kanana'];
 
+/** The models of all tests are a gigabyte together: each is gone when its test is done. */
+let folder = '';
+beforeEach(() => {
+  folder = mkdtempSync(path.join(tmpdir(), 'minikeep-models-'));
+});
+afterEach(() => {
+  rmSync(folder, { recursive: true });
+});
+
 for (const { name, layers } of NAMED_MODELS.filter((m) => !TOO_LARGE.includes(m.name)))
   for (const weights of ['F32', 'Q8_0'] as const)
     test(`${name}, ${layers.at(-1)} layers, ${weights}`, async () => {
-      const file = await randomModelFile(name, { layers: layers.at(-1) ?? 0, weights });
+      const file = await randomModelFile(name, { layers: layers.at(-1) ?? 0, weights, folder });
       await withConformance(file, { platform: directPlatform() }, async (model, compare) => {
         const all = threeDivisions(model);
         expect(all).toHaveLength(3);
@@ -44,3 +56,16 @@ for (const { name, layers } of NAMED_MODELS.filter((m) => !TOO_LARGE.includes(m.
         }
       });
     });
+
+for (const name of ['llama-rope', 'gemma3', 'gpt-oss', 'deepseek-lite', 'glm4'])
+  test(`${name} in fast mode: flash attention and one cache for all sequences`, async () => {
+    const file = await randomModelFile(name, { weights: 'Q8_0', folder });
+    const options = { platform: directPlatform(), mode: 'fast' } as const;
+    await withConformance(file, options, async (model, compare) => {
+      for (const cuts of threeDivisions(model).slice(1)) {
+        const result = await compare(cuts);
+        expect(result.max_logit_difference, `cut at ${cuts.join()}`).toBe(0);
+        expect(holds(result)).toBe(true);
+      }
+    });
+  });

@@ -2,7 +2,10 @@
  * Negative controls: every trap of ARCHITECTURES.md that a rule of ours guards against, sprung with the rule taken
  * away. Each has to show as a difference or a failure to load, or the conformance suite could not see it.
  */
-import { expect, test } from 'vitest';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { CheckResult } from '@minikeep/engine';
 import { openModel, rangeRefusal, scalarKey, type SlicePlan } from '@minikeep/gguf';
 import {
@@ -14,6 +17,14 @@ import {
   type Damage,
 } from '../src/index.ts';
 
+let folder = '';
+beforeAll(() => {
+  folder = mkdtempSync(path.join(tmpdir(), 'minikeep-traps-'));
+});
+afterAll(() => {
+  rmSync(folder, { recursive: true });
+});
+
 /** `max_logit_difference` of a comparison, or the code of the error that it ends in. */
 async function outcome(
   name: string,
@@ -21,10 +32,10 @@ async function outcome(
   cuts: readonly number[],
   damage?: (plan: SlicePlan) => Damage | undefined,
 ): Promise<number | string> {
-  const file = await randomModelFile(name, { layers });
-  const onSlice = async (plan: SlicePlan, path: string): Promise<void> => {
+  const file = await randomModelFile(name, { layers, folder });
+  const onSlice = async (plan: SlicePlan, slice: string): Promise<void> => {
     const done = damage?.(plan);
-    if (done !== undefined) await tamper(path, done);
+    if (done !== undefined) await tamper(slice, done);
   };
   return withConformance(file, { platform: directPlatform(), onSlice }, (_model, compare) =>
     compare(cuts).then(
@@ -36,7 +47,7 @@ async function outcome(
 
 /** The reason why a range is refused, with all rules in place. */
 async function refusal(name: string, layers: number, range: readonly [number, number]) {
-  const model = await openModel(await randomModelFile(name, { layers }));
+  const model = await openModel(await randomModelFile(name, { layers, folder }));
   return rangeRefusal(model, ...range);
 }
 

@@ -37,7 +37,8 @@ export interface AgentServiceOptions {
   readonly canary: NodeCanary;
   /** Where this agent listens; known once it does. */
   address(): string;
-  readonly sandbox: NonNullable<HelloResponse['sandbox']>;
+  /** Finding it out takes a moment: whoever greets first waits for it. */
+  readonly sandbox: Promise<NonNullable<HelloResponse['sandbox']>>;
   readonly sandboxOff: boolean;
   readonly machine: string;
 }
@@ -59,7 +60,7 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
         platform: `${process.platform}-${process.arch}`,
         cpuCount: availableParallelism(),
         memoryBytes: totalmem(),
-        sandbox: options.sandbox,
+        sandbox: await options.sandbox,
         sandboxOff: options.sandboxOff,
         address: options.address(),
         pid: process.pid,

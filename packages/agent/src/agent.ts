@@ -28,7 +28,7 @@ const ACCESS: AccessRules = {
 export interface AgentParts {
   readonly platform: SandboxPlatform;
   readonly canary: NodeCanary;
-  readonly sandbox: NonNullable<HelloResponse['sandbox']>;
+  readonly sandbox: Promise<NonNullable<HelloResponse['sandbox']>>;
   readonly version: string;
   readonly log: Logger;
 }

@@ -15,7 +15,7 @@ await runProcess({
     const running = await startAgent(config, {
       platform,
       canary: nodeCanary(platform, config),
-      sandbox: supportMessage(await platform.support()),
+      sandbox: platform.support().then(supportMessage),
       version: MINIKEEP_VERSION,
       log,
     });

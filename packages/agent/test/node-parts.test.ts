@@ -1,0 +1,109 @@
+/** The agent's small parts: configuration, watching, what a process does. */
+import { spawn } from 'node:child_process';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { WatchResponse } from '@minikeep/protocol/v1';
+import { describe, expect, it } from 'vitest';
+import { parseAgentConfig } from '../src/config.ts';
+import { EventHub } from '../src/event-hub.ts';
+import { parsePs, processState } from '../src/process-state.ts';
+
+describe('a configuration', () => {
+  const good = {
+    cluster: 'c1',
+    node: 'a',
+    listen: '127.0.0.1:0',
+    credentials: { authority: 'a.pem', certificate: 'c.pem', privateKey: 'k.pem' },
+    store: { folder: 'store', bytes_max: 1 },
+    program_folder: 'dist',
+  };
+
+  it('has safe defaults', () => {
+    expect(parseAgentConfig(JSON.stringify(good), 'x')).toMatchObject({
+      unsafe_no_sandbox: false,
+      end_with_stdin: false,
+    });
+  });
+
+  it.each([
+    ['no JSON', '{', /invalid: |not valid/],
+    ['a missing field', JSON.stringify({ ...good, node: undefined }), /node/],
+    ['a name that can not be in a certificate', JSON.stringify({ ...good, node: 'a/b' }), /node/],
+    ['a field that nobody knows', JSON.stringify({ ...good, unsafe: true }), /unsafe/],
+    ['too much text', JSON.stringify({ ...good, node: 'x'.repeat(100_000) }), /too long/],
+  ])('with %s is refused', (_, text, what) => {
+    expect(() => parseAgentConfig(text, 'agent.json')).toThrow(what);
+    expect(() => parseAgentConfig(text, 'agent.json')).toThrow(/agent\.json/);
+  });
+});
+
+describe('the event hub', () => {
+  it('tells every watcher everything, beginning with a sign of life', async () => {
+    const hub = new EventHub();
+    const stop = new AbortController();
+    const seen: string[][] = [[], []];
+    const watching = seen.map(async (list) => {
+      for await (const { event } of hub.watch(stop.signal)) list.push(event?.$case ?? '');
+    });
+    await pause(1);
+    hub.emit({ $case: 'eventsDropped', value: { count: 7 } });
+    await pause(1_200);
+    stop.abort();
+    await Promise.all(watching);
+    for (const list of seen)
+      expect(list.slice(0, 3)).toEqual(['heartbeat', 'eventsDropped', 'heartbeat']);
+    hub.close();
+  });
+
+  it('drops events for a watcher that does not read, and says how many', async () => {
+    const hub = new EventHub();
+    const stop = new AbortController();
+    const watcher = hub.watch(stop.signal)[Symbol.asyncIterator]();
+    await watcher.next();
+    for (let i = 0; i < 5_000; i++)
+      hub.emit({ $case: 'engineLog', value: { deployment: '', kind: 1, level: '', text: `${i}` } });
+    let read = 0;
+    let told = 0;
+    const next = async (): Promise<WatchResponse['event']> => (await watcher.next()).value?.event;
+    while (read < 2_000) if ((await next())?.$case === 'engineLog') read++;
+    hub.emit({ $case: 'engineLog', value: { deployment: '', kind: 1, level: '', text: 'later' } });
+    const event = await next();
+    if (event?.$case === 'eventsDropped') told = event.value.count;
+    expect(read).toBe(2_000);
+    expect(told).toBeGreaterThan(2_900);
+    stop.abort();
+    hub.close();
+  });
+});
+
+describe('what a process does', () => {
+  it('is seen: computing, stopped, gone', async () => {
+    const child = spawn(process.execPath, ['--eval', 'for (;;) Math.random();'], {
+      stdio: 'ignore',
+    });
+    const pid = child.pid ?? 0;
+    await expect
+      .poll(async () => (await processState(pid))?.cpuSeconds ?? 0, { timeout: 10_000 })
+      .toBeGreaterThan(0.3);
+    expect((await processState(pid))?.stopped).toBe(false);
+    child.kill('SIGSTOP');
+    await expect.poll(async () => (await processState(pid))?.stopped).toBe(true);
+    const before = (await processState(pid))?.cpuSeconds;
+    await pause(300);
+    expect((await processState(pid))?.cpuSeconds).toBe(before);
+    child.kill('SIGKILL');
+    await new Promise((resolve) => child.once('exit', resolve));
+    await expect.poll(() => processState(pid)).toBe(undefined);
+  });
+
+  // The forms that ps(1) of macOS describes for the keywords `state` and `time`.
+  it.each([
+    ['S+     0:01.23\n', { stopped: false, cpuSeconds: 1.23 }],
+    ['T      1:02.50\n', { stopped: true, cpuSeconds: 62.5 }],
+    ['Rs   102:03.00\n', { stopped: false, cpuSeconds: 6123 }],
+    ['T  1-02:03:04', { stopped: true, cpuSeconds: 93_784 }],
+    ['', undefined],
+    ['ps: no such process', undefined],
+  ])('is read from ps: %j', (text, expected) => {
+    expect(parsePs(text)).toEqual(expected);
+  });
+});

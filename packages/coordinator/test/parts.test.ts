@@ -1,0 +1,125 @@
+/** The coordinator's small parts: what it remembers, what it lets through. */
+import { mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { DEFAULT_SAMPLING } from '@minikeep/protocol';
+import { parseCoordinatorConfig } from '../src/config.ts';
+import { DigestIndex, fileIdentity } from '../src/digest-index.ts';
+import { samplingParams } from '../src/sampling.ts';
+import { ViolationLog } from '../src/violation-log.ts';
+
+let folder = '';
+beforeEach(() => (folder = mkdtempSync(path.join(tmpdir(), 'minikeep-parts-'))));
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+describe('the digest index', () => {
+  const digest = 'ab'.repeat(32);
+
+  it('remembers, also for the next process', async () => {
+    await new DigestIndex(folder).remember('slice 1', digest);
+    expect(await new DigestIndex(folder).find('slice 1')).toBe(digest);
+    expect(await new DigestIndex(folder).find('slice 2')).toBe(undefined);
+  });
+
+  it('treats a damaged entry as forgotten', async () => {
+    const index = new DigestIndex(folder);
+    await index.remember('slice 1', digest);
+    const [name = ''] = readdirSync(path.join(folder, 'digests'));
+    for (const damage of ['', '{', '{"subject":"slice 1","sha256":"xyz"}', '{"subject":"other"}']) {
+      writeFileSync(path.join(folder, 'digests', name), damage);
+      expect(await index.find('slice 1')).toBe(undefined);
+    }
+  });
+
+  it('knows a moved file, and not one that was changed in place', async () => {
+    const file = path.join(folder, 'model');
+    writeFileSync(file, 'one');
+    const first = await fileIdentity([file]);
+    renameSync(file, `${file}-moved`);
+    renameSync(`${file}-moved`, file);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    writeFileSync(file, 'two');
+    expect(await fileIdentity([file])).not.toBe(first);
+  });
+});
+
+describe('sampling', () => {
+  it('has the defaults of the protocol', () => {
+    expect(samplingParams(undefined)).toEqual(DEFAULT_SAMPLING);
+    expect(samplingParams({ temperature: 0, stop: ['x'] })).toEqual({
+      ...DEFAULT_SAMPLING,
+      temperature: 0,
+      stop: ['x'],
+    });
+  });
+
+  it.each([
+    ['temperature', { temperature: Number.NaN, stop: [] }],
+    ['top_p', { topP: 0, stop: [] }],
+    ['seed', { seed: 2 ** 32, stop: [] }],
+    ['stop.0', { stop: [''] }],
+    ['stop', { stop: Array.from({ length: 17 }, () => 'a') }],
+    ['repeat_penalty', { repeatPenalty: 0, stop: [] }],
+  ])('refuses an impossible %s, naming it', (parameter, message) => {
+    expect(() => samplingParams(message)).toThrow(
+      expect.objectContaining({
+        code: 'generate.sampling_invalid',
+        exitCode: 2,
+        details: { parameter },
+      }),
+    );
+  });
+});
+
+describe('the violation log', () => {
+  const violation = (node: string, count: number) => ({
+    node,
+    deployment: 'd',
+    instance: 'i',
+    sequence: 1,
+    purpose: 'stage',
+    atSeconds: 1,
+    kind: 'network',
+    operation: 'connect',
+    target: '',
+    refusedBy: 'warden',
+    seenBy: [],
+    count,
+    stopped: false,
+  });
+
+  it('tells what was and then what comes, each once', async () => {
+    const log = new ViolationLog();
+    log.add(violation('a', 1));
+    const abort = new AbortController();
+    const following = log.stream(true, abort.signal);
+    const seen: string[] = [];
+    seen.push((await following.next()).value?.violation?.node ?? '');
+    log.add(violation('b', 3));
+    seen.push((await following.next()).value?.violation?.node ?? '');
+    abort.abort();
+    expect((await following.next()).done).toBe(true);
+    expect(seen).toEqual(['a', 'b']);
+    expect([log.total, log.totalOf('a'), log.totalOf('b')]).toEqual([4, 1, 3]);
+  });
+
+  it('keeps the latest ten thousand and counts all', async () => {
+    const log = new ViolationLog();
+    for (let i = 0; i < 10_010; i++) log.add(violation(`n${i}`, 1));
+    const kept: string[] = [];
+    for await (const { violation: v } of log.stream(false, new AbortController().signal))
+      kept.push(v?.node ?? '');
+    expect(kept.length).toBe(10_000);
+    expect(kept.at(-1)).toBe('n10009');
+    expect(log.total).toBe(10_010);
+  });
+});
+
+describe('a configuration', () => {
+  it('is refused with what is wrong', () => {
+    expect(() => parseCoordinatorConfig('{"cluster":"C!"}', 'file.json')).toThrow(
+      expect.objectContaining({ code: 'config.invalid', exitCode: 2 }),
+    );
+  });
+});

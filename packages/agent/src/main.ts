@@ -3,7 +3,7 @@ import { MINIKEEP_VERSION, makeLogger, runProcess } from '@minikeep/protocol';
 import { startAgent } from './agent.ts';
 import { nodeCanary } from './canary.ts';
 import { readAgentConfig } from './config.ts';
-import { platformFor, supportMessage } from './platform.ts';
+import { platformFor, supportOf } from './platform.ts';
 
 const log = makeLogger('agent');
 
@@ -15,7 +15,7 @@ await runProcess({
     const running = await startAgent(config, {
       platform,
       canary: nodeCanary(platform, config),
-      sandbox: platform.support().then(supportMessage),
+      sandbox: supportOf(platform),
       version: MINIKEEP_VERSION,
       log,
     });

@@ -35,7 +35,6 @@ export function start(
     nodes,
     distFolder: DIST,
     cacheFolder: cache.folder,
-    unsafeNoSandbox: true,
     ...options,
   });
 }

@@ -148,7 +148,7 @@ describe('whoever started the cluster is killed', () => {
   it('and nothing of it goes on', async () => {
     const program = `
       import { startLocalCluster } from ${JSON.stringify(path.resolve(import.meta.dirname, '../src/local-cluster.ts'))};
-      const cluster = await startLocalCluster(${JSON.stringify({ nodes: 2, distFolder: DIST, cacheFolder: cache.folder, unsafeNoSandbox: true })});
+      const cluster = await startLocalCluster(${JSON.stringify({ nodes: 2, distFolder: DIST, cacheFolder: cache.folder })});
       for await (const { event } of cluster.operator.deploy({ name: 'd', modelPath: ${JSON.stringify(model)}, context: { nCtx: 64, threads: 1 } }))
         if (event?.$case === 'ready') process.stdout.write(JSON.stringify({ folder: cluster.folder }) + '\\n');
       setInterval(() => {}, 1000);`;

@@ -9,6 +9,7 @@ import {
   DeployPhase,
   FinishReason,
   OperatorServiceDefinition,
+  SealLevel,
 } from '@minikeep/protocol/v1';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { LocalCluster } from '../src/local-cluster.ts';
@@ -94,6 +95,8 @@ describe('a cluster of three nodes', () => {
     expect(status.stages.map((s) => s.node)).toEqual(['node-1', 'node-2', 'node-3']);
     expect(status.stages[0]?.layers?.start).toBe(0);
     expect(status.stages[2]?.layers?.end).toBe(16);
+    expect(status.stages.every((s) => s.sandboxed)).toBe(true);
+    expect(status.sealed).toBe(SealLevel.SEAL_LEVEL_ENGINE);
     expect(status.stages.every((s) => s.enginePid > 0 && (s.memory?.weightsBytes ?? 0) > 0)).toBe(
       true,
     );
@@ -108,6 +111,7 @@ describe('a cluster of three nodes', () => {
       promptTokens: 90,
       completionTokens: 24,
       violations: 0,
+      sealed: SealLevel.SEAL_LEVEL_ENGINE,
     });
     expect(done.promptTokensPerSecond).toBeGreaterThan(0);
     expect(done.decodeTokensPerSecond).toBeGreaterThan(0);
@@ -321,6 +325,21 @@ describe('a deployment that can not be', () => {
     }
     await deploy(cluster, model, { name: 'after' });
     expect((await ask(cluster, tokens([5, 6, 7]), { deployment: 'after' })).ids).toHaveLength(16);
+  });
+});
+
+describe('without the sandbox, which has to be asked for', () => {
+  it('a cluster answers the same and says that it is not sealed', async () => {
+    const cluster = await start(2, cache, { unsafeNoSandbox: true });
+    try {
+      const status = await deploy(cluster, model);
+      expect(status.sealed).toBe(SealLevel.SEAL_LEVEL_NONE);
+      const { done } = await ask(cluster, tokens([5, 6, 7]));
+      expect(done.sealed).toBe(SealLevel.SEAL_LEVEL_NONE);
+      expect((await cluster.operator.status({})).sealed).toBe(SealLevel.SEAL_LEVEL_NONE);
+    } finally {
+      await cluster.stop();
+    }
   });
 });
 

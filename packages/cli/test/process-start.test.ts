@@ -114,7 +114,6 @@ describe('a full disk while slicing', () => {
       nodes: 2,
       distFolder: DIST,
       cacheFolder: disk,
-      unsafeNoSandbox: true,
     });
     try {
       const error = await failure(deploy(cluster, model));

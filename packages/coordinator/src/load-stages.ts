@@ -3,6 +3,9 @@ import { MinikeepError } from '@minikeep/protocol';
 import type { EngineReady, LoadRequest } from '@minikeep/protocol/v1';
 import type { NodeLink } from './node-link.ts';
 
+/** Engines of one machine that load at once: more would fight for its cores and disk. */
+const STARTS_MAX = 2;
+
 export interface EngineToLoad {
   readonly node: NodeLink;
   readonly request: LoadRequest;
@@ -25,17 +28,17 @@ export async function loadEngines(
   };
   const failed = new AbortController();
   const either = AbortSignal.any([signal, failed.signal]);
-  // Engines of one machine load one after the other: side by side they fight for its cores and disk.
-  const queues = new Map<string, Promise<unknown>>();
+  const machines = new Map<string, Promise<unknown>[]>();
   try {
     return await Promise.all(
       engines.map((engine, i) => {
         const machine = engine.node.hello?.machine ?? engine.node.name;
-        const before = queues.get(machine) ?? Promise.resolve();
+        const starts = machines.get(machine) ?? [];
+        const before = starts.at(-STARTS_MAX) ?? Promise.resolve();
         const loading = before.then(() =>
           loadOne(engine, (fraction) => progress(i, fraction), either),
         );
-        queues.set(machine, loading);
+        machines.set(machine, [...starts, loading]);
         return loading;
       }),
     );

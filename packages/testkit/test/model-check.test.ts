@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { Sandbox, SandboxPlatform } from '@minikeep/containment';
+import { sandboxPlatform, type Sandbox, type SandboxPlatform } from '@minikeep/containment';
 import { checkModel, ModelCheck } from '@minikeep/engine';
 import { allowedCuts, openModel, scalarKey } from '@minikeep/gguf';
 import {
@@ -25,13 +25,12 @@ afterEach(() => {
 });
 
 /** Knows every process that it started. */
-function watched(): { platform: SandboxPlatform; started: Sandbox[] } {
-  const direct = directPlatform();
+function watched(inner = directPlatform()): { platform: SandboxPlatform; started: Sandbox[] } {
   const started: Sandbox[] = [];
   const platform: SandboxPlatform = {
-    support: () => direct.support(),
+    support: () => inner.support(),
     launch: async (spec) => {
-      const sandbox = await direct.launch(spec);
+      const sandbox = await inner.launch(spec);
       started.push(sandbox);
       return sandbox;
     },
@@ -47,9 +46,9 @@ const running = (pid: number): boolean => {
   }
 };
 
-test('a trained model at every cut', async (ctx) => {
+test('a trained model at every cut, in the sandbox', async (ctx) => {
   const model = await openModel(needSharedModel(ctx, 'stories260K.gguf'));
-  const { platform, started } = watched();
+  const { platform, started } = watched(sandboxPlatform());
   const check = await ModelCheck.start({ model, platform, folder, programs });
   try {
     for (const cut of allowedCuts(model)) {

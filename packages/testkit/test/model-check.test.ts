@@ -1,4 +1,5 @@
 /** `model check`: real engines on real files, what it finds, what it refuses, and what it leaves behind. */
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -8,7 +9,9 @@ import { checkModel, ModelCheck } from '@minikeep/engine';
 import { allowedCuts, openModel, scalarKey } from '@minikeep/gguf';
 import {
   directPlatform,
+  needRoot,
   needSharedModel,
+  onlyOn,
   randomModelFile,
   REPOSITORY,
   tamper,
@@ -106,6 +109,29 @@ test('a refused cut and an unknown architecture are refused before any process s
     },
   );
   expect(started).toEqual([]);
+});
+
+test('a full disk', async (ctx) => {
+  needRoot(ctx);
+  onlyOn(ctx, 'linux');
+  const model = await openModel(await randomModelFile('llama', { folder }));
+  const small = mkdtempSync(path.join(tmpdir(), 'minikeep-small-'));
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', small], { stdio: 'pipe' });
+  } catch {
+    rmSync(small, { recursive: true });
+    ctx.skip('not here: this container may not mount');
+  }
+  try {
+    const { platform } = watched();
+    await expect(
+      checkModel({ model, platform, folder: small, programs, cuts: [8], tokens: 1 }),
+    ).rejects.toMatchObject({ code: 'check.disk_full' });
+    expect(readdirSync(small)).toEqual([]);
+  } finally {
+    execFileSync('umount', [small]);
+    rmSync(small, { recursive: true });
+  }
 });
 
 test('an engine that dies, and an abort: one error, no process left', async () => {

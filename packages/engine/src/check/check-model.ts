@@ -242,7 +242,20 @@ async function writeSlice(options: CheckOptions, plan: SlicePlan, file: string):
   try {
     for await (const piece of sliceStream(options.model, plan, options.signal))
       await handle.writeFile(piece);
+  } catch (thrown) {
+    throw diskFault(thrown, plan, file);
   } finally {
     await handle.close();
   }
+}
+
+/** A check needs as much room as the model has bytes, and the temporary folder may be a small one. */
+function diskFault(thrown: unknown, plan: SlicePlan, file: string): unknown {
+  const { code } = thrown as NodeJS.ErrnoException;
+  if (code !== 'ENOSPC' && code !== 'EDQUOT' && code !== 'EFBIG') return thrown;
+  return new MinikeepError(
+    'check.disk_full',
+    `no room for a slice of ${plan.bytes} bytes in ${path.dirname(file)}`,
+    { next: 'Free some space there, or name another folder with TMPDIR.', cause: thrown },
+  );
 }

@@ -7,8 +7,8 @@
  */
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { homedir, tmpdir } from 'node:os';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
 import path from 'node:path';
 import type { AgentConfig } from '@minikeep/agent';
 import type { CoordinatorConfig } from '@minikeep/coordinator';
@@ -17,6 +17,7 @@ import { CertificateAuthority } from '@minikeep/protocol/authority';
 import { connect, type CredentialFiles, type CredentialPems } from '@minikeep/protocol/rpc';
 import { OperatorServiceDefinition, type OperatorServiceClient } from '@minikeep/protocol/v1';
 import { ChildProcess } from './child-process.ts';
+import { temporaryFolder } from './temporary-folder.ts';
 
 /** Slices that nobody uses are kept up to this, for the next run. */
 const STORE_BYTES_MAX = 32 * 2 ** 30;
@@ -69,7 +70,7 @@ export function defaultCacheFolder(env: NodeJS.ProcessEnv = process.env): string
 
 /** Starts a cluster; an aborted signal or a failure leaves nothing. Throws `local.*`, `listen.*`, `store.*`. */
 export async function startLocalCluster(options: LocalClusterOptions): Promise<LocalCluster> {
-  const folder = await mkdtemp(path.join(tmpdir(), 'minikeep-'));
+  const folder = await temporaryFolder('minikeep-');
   const builder = new Builder(options, folder);
   options.onStarting?.(() => builder.abandon());
   try {

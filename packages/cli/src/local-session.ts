@@ -3,7 +3,7 @@ import { toMinikeepError } from '@minikeep/protocol';
 import type { CommandContext } from './command-context.ts';
 import { startLocalCluster, type LocalCluster } from './local-cluster.ts';
 
-/** Said wherever engines run without walls. */
+/** Said wherever engines run without walls; JSON says it in its own fields. */
 export const UNSAFE_WARNING =
   'warning: --unsafe-no-sandbox: engines may read, write and connect as you may; nothing is sealed';
 
@@ -12,6 +12,8 @@ export interface LocalSessionOptions {
   readonly unsafeNoSandbox: boolean;
   /** Print what the processes logged when the command fails. */
   readonly verbose: boolean;
+  /** Only JSON on stderr. */
+  readonly json: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -20,7 +22,7 @@ export async function withLocalSession<T>(
   options: LocalSessionOptions,
   use: (cluster: LocalCluster) => Promise<T>,
 ): Promise<T> {
-  if (options.unsafeNoSandbox) terminal.note(UNSAFE_WARNING);
+  if (options.unsafeNoSandbox && !options.json) terminal.note(UNSAFE_WARNING);
   let forget = (): void => {};
   let cluster: LocalCluster | undefined;
   try {
@@ -33,7 +35,7 @@ export async function withLocalSession<T>(
     });
     return await use(cluster);
   } catch (thrown) {
-    if (options.verbose && !options.signal.aborted && cluster !== undefined)
+    if (options.verbose && !options.json && !options.signal.aborted && cluster !== undefined)
       for (const line of cluster.log().split('\n')) if (line !== '') terminal.note(`  ${line}`);
     throw toMinikeepError(thrown);
   } finally {

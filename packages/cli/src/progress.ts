@@ -1,4 +1,6 @@
 /** One line on a terminal's stderr that is written over and over, and gone when the work is done. */
+import type { Terminal } from './terminal.ts';
+
 const MIN_INTERVAL_MS = 80;
 const BAR_CELLS = 20;
 
@@ -10,14 +12,11 @@ export class Progress {
   #lastMs = -Infinity;
 
   /** `quiet`: never shows anything (also when stderr is no terminal). */
-  constructor(
-    stream: NodeJS.WriteStream,
-    quiet: boolean,
-    now: () => number = () => performance.now(),
-  ) {
-    this.#stream = stream;
+  constructor(terminal: Terminal, quiet: boolean, now: () => number = () => performance.now()) {
+    this.#stream = terminal.stderr;
     this.#now = now;
-    this.#on = stream.isTTY && !quiet;
+    this.#on = terminal.stderr.isTTY && !quiet;
+    terminal.beforeWriting = () => this.clear();
   }
 
   /** `fraction` 0 to 1, or undefined when it is not known. `what` is a text of ours. */

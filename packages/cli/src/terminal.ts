@@ -6,6 +6,8 @@ export class Terminal {
   readonly stdin: NodeJS.ReadStream;
   readonly stdout: NodeJS.WriteStream;
   readonly stderr: NodeJS.WriteStream;
+  /** Takes a progress line away, so that what follows begins at the line's start. */
+  beforeWriting: () => void = () => {};
   /** Aborted when nobody reads stdout any more. */
   readonly #closed = new AbortController();
 
@@ -43,11 +45,13 @@ export class Terminal {
 
   /** A message to the person, on stderr. */
   note(text: string): void {
+    this.beforeWriting();
     this.stderr.write(`${safeLine(text, 4_000)}\n`);
   }
 
   async #send(text: string): Promise<void> {
     if (this.#closed.signal.aborted || text === '') return;
+    this.beforeWriting();
     if (!this.stdout.write(text))
       await once(this.stdout, 'drain', { signal: this.#closed.signal }).catch(() => {});
   }

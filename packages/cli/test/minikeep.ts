@@ -15,6 +15,8 @@ export interface RunOptions {
   readonly input?: string | Uint8Array;
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
+  /** Another user to run as (root only). */
+  readonly uid?: number;
   readonly timeoutMs?: number;
   readonly onStart?: (child: ChildProcess) => void;
   readonly onStdout?: (text: string, child: ChildProcess) => void;
@@ -27,6 +29,7 @@ export function minikeep(args: readonly string[], options: RunOptions = {}): Pro
   const started = performance.now();
   const child = spawn(path.join(REPOSITORY, 'minikeep'), args, {
     cwd: options.cwd,
+    ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
     env: { ...process.env, NO_COLOR: '1', ...options.env },
     stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
   });

@@ -11,12 +11,13 @@ const COLUMNS_DEFAULT = 100;
 
 export async function canary(context: CommandContext, flags: CommonFlags): Promise<number> {
   const { terminal, interrupts } = context;
-  const progress = new Progress(terminal.stderr, flags.json === true);
+  const progress = new Progress(terminal, flags.json === true);
   progress.show('starting a node');
   const options = {
     nodes: 1,
     unsafeNoSandbox: false,
     verbose: flags.verbose === true,
+    json: flags.json === true,
     signal: interrupts.signal,
   };
   const [report] = await withLocalSession(context, options, (cluster) =>

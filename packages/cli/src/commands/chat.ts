@@ -95,7 +95,7 @@ async function answer(ready: Ready, messages: Message[]): Promise<Message[]> {
   const { context, session, deployed, flags, sampling } = ready;
   const { terminal, interrupts } = context;
   const stop = new AbortController();
-  const progress = new Progress(terminal.stderr, false);
+  const progress = new Progress(terminal, false);
   const signal = AbortSignal.any([stop.signal, interrupts.signal, terminal.outputClosed]);
   let partial = '';
   interrupts.take(() => stop.abort(interruptedError()));
@@ -127,7 +127,7 @@ async function answer(ready: Ready, messages: Message[]): Promise<Message[]> {
     const error = toMinikeepError(thrown);
     terminal.note(`error ${error.code}: ${error.message}`);
     terminal.note(
-      `  next: ${error.code === 'prompt.too_long' ? '/clear begins anew.' : error.next}`,
+      `  next: ${error.code === 'generate.prompt_too_long' ? '/clear begins anew.' : error.next}`,
     );
     return messages.slice(0, -1);
   } finally {

@@ -39,9 +39,15 @@ export async function demo(context: CommandContext, flags: DemoFlags): Promise<n
   const { signal } = interrupts;
   const modelPath = modelFile(flags.model, knownModels(distFolder), distFolder);
   const { placement } = await planLocally(modelPath, NODES, { mode: 'exact' });
-  const progress = new Progress(terminal.stderr, false);
+  const progress = new Progress(terminal, false);
   progress.show(`starting ${NODES} nodes`);
-  const options = { nodes: NODES, unsafeNoSandbox: false, verbose: flags.verbose === true, signal };
+  const options = {
+    nodes: NODES,
+    unsafeNoSandbox: false,
+    verbose: flags.verbose === true,
+    json: flags.json === true,
+    signal,
+  };
   const report = await withLocalSession(context, options, async (cluster) => {
     const { cuts } = placement;
     const deployed = await deploy(cluster, { modelPath, mode: 'exact', cuts }, progress, signal);

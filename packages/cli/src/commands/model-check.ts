@@ -6,15 +6,14 @@ import { platformFor } from '@minikeep/agent';
 import { ModelCheck, type CheckResult } from '@minikeep/engine';
 import { allowedCuts, openModel, type Model } from '@minikeep/gguf';
 import { EXIT, MinikeepError } from '@minikeep/protocol';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
+import { rmSync } from 'node:fs';
 import type { CommandContext, CommonFlags } from '../command-context.ts';
 import { LOCAL_NODES_DEFAULT } from '../defaults.ts';
 import { planLocally } from '../local-plan.ts';
 import { UNSAFE_WARNING } from '../local-session.ts';
 import { localThreads } from '../local-threads.ts';
 import { Progress } from '../progress.ts';
+import { temporaryFolder } from '../temporary-folder.ts';
 
 export interface ModelCheckFlags extends CommonFlags {
   readonly stages?: number;
@@ -36,9 +35,9 @@ export async function modelCheck(
   const model = await openModel(file);
   const divisions = await divisionsOf(model, file, flags);
   const unsafe = flags.unsafeNoSandbox === true;
-  if (unsafe) terminal.note(UNSAFE_WARNING);
-  const progress = new Progress(terminal.stderr, json);
-  const folder = mkdtempSync(path.join(tmpdir(), 'minikeep-check-'));
+  if (unsafe && !json) terminal.note(UNSAFE_WARNING);
+  const progress = new Progress(terminal, json);
+  const folder = await temporaryFolder('minikeep-check-');
   const remove = (): void => rmSync(folder, { recursive: true, force: true });
   const forget = interrupts.atOnce(remove);
   let what = '';

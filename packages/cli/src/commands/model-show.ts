@@ -40,7 +40,7 @@ export async function modelShow(
     await terminal.line(summary.template);
     return EXIT.ok;
   }
-  const progress = new Progress(terminal.stderr, flags.json === true);
+  const progress = new Progress(terminal, flags.json === true);
   const onProgress = (done: number, total: number): void =>
     progress.show('hashing', done / Math.max(1, total));
   const sha256 = await modelDigest(model, onProgress, interrupts.signal).finally(() =>

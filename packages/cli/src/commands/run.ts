@@ -31,12 +31,13 @@ export async function run(
       : promptOf(await readPrompt(asked.prompt, terminal.stdin, interrupts.signal), flags);
   const { placement } = await planLocally(modelPath, nodes, flags);
   const signal = AbortSignal.any([interrupts.signal, terminal.outputClosed]);
-  const progress = new Progress(terminal.stderr, flags.json === true);
+  const progress = new Progress(terminal, flags.json === true);
   progress.show('starting the nodes');
   const options = {
     nodes,
     unsafeNoSandbox: flags.unsafeNoSandbox === true,
     verbose: flags.verbose === true,
+    json: flags.json === true,
     signal,
   };
   return withLocalSession(context, options, async (session) => {

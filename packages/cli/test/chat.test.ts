@@ -1,0 +1,85 @@
+/** A chat on a real terminal (tmux): answers, Ctrl-C stops one, history, leaving; nothing left behind. */
+import { needCommand, randomModelFile, REPOSITORY } from '@minikeep/testkit';
+import { execFileSync } from 'node:child_process';
+import path from 'node:path';
+import { afterAll, expect, it } from 'vitest';
+import { treeOf } from './cluster-helpers.ts';
+import { Place } from './nothing-left.ts';
+import { SANDBOX_FLAGS } from './sandbox-flags.ts';
+
+const place = new Place();
+const socket = `minikeep-test-${process.pid}`;
+const tmux = (...args: string[]): string =>
+  execFileSync('tmux', ['-L', socket, '-f', '/dev/null', ...args], { encoding: 'utf8' });
+
+afterAll(() => {
+  try {
+    tmux('kill-server');
+  } catch {
+    // It was never started, or is gone with its last window.
+  }
+  place.remove();
+});
+
+const screen = (): string => tmux('capture-pane', '-p', '-S', '-500', '-t', 'chat');
+const type = (...keys: string[]): string => tmux('send-keys', '-t', 'chat', ...keys);
+
+async function shows(pattern: RegExp, timeout = 30_000): Promise<void> {
+  await expect.poll(screen, { timeout, interval: 100 }).toMatch(pattern);
+}
+
+it('is a conversation', { timeout: 180_000 }, async (ctx) => {
+  needCommand(ctx, 'tmux', 'tmux');
+  const model = await randomModelFile('llama', { layers: 4 });
+  const command = [
+    path.join(REPOSITORY, 'minikeep'),
+    'run',
+    model,
+    '--threads=1',
+    '--context=4096',
+    '--temperature=0',
+    ...SANDBOX_FLAGS,
+  ];
+  const env = Object.entries(place.env).flatMap(([key, value]) => ['-e', `${key}=${value}`]);
+  const quoted = command.map((word) => `'${word}'`).join(' ');
+  tmux(
+    'new-session',
+    '-d',
+    '-s',
+    'chat',
+    '-x',
+    '100',
+    '-y',
+    '30',
+    ...env,
+    `${quoted}; echo "left with $?"; sleep 60`,
+  );
+  await shows(/2 nodes are ready/);
+  await shows(/^>\s*$/m);
+  const shell = Number(tmux('list-panes', '-t', 'chat', '-F', '#{pane_pid}'));
+  expect(treeOf([shell]).length).toBeGreaterThan(5);
+
+  type('/help', 'Enter');
+  await shows(/Ctrl-C stops an answer/);
+  type('/nonsense', 'Enter');
+  await shows(/There is no \/nonsense/);
+
+  // Greedy random weights go on until the context is full: only Ctrl-C ends it.
+  type('tell me a long story', 'Enter');
+  await expect.poll(() => screen().length, { timeout: 30_000 }).toBeGreaterThan(700);
+  type('C-c');
+  await shows(/^>\s*$/m);
+  const stopped = screen();
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  expect(screen()).toBe(stopped);
+
+  type('/clear', 'Enter');
+  await shows(/The conversation is forgotten/);
+  // The history, newest first: /clear, then the story.
+  type('Up', 'Up');
+  await shows(/> tell me a long story$/m);
+  type('C-u', '/exit', 'Enter');
+  await shows(/left with 0/);
+  tmux('kill-server');
+  await place.expectNothingLeft();
+});

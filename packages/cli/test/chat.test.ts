@@ -10,7 +10,10 @@ import { SANDBOX_FLAGS } from './sandbox-flags.ts';
 const place = new Place();
 const socket = `minikeep-test-${process.pid}`;
 const tmux = (...args: string[]): string =>
-  execFileSync('tmux', ['-L', socket, '-f', '/dev/null', ...args], { encoding: 'utf8' });
+  execFileSync('tmux', ['-L', socket, '-f', '/dev/null', ...args], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
 
 afterAll(() => {
   try {
@@ -24,11 +27,11 @@ afterAll(() => {
 const screen = (): string => tmux('capture-pane', '-p', '-S', '-500', '-t', 'chat');
 const type = (...keys: string[]): string => tmux('send-keys', '-t', 'chat', ...keys);
 
-async function shows(pattern: RegExp, timeout = 30_000): Promise<void> {
+async function shows(pattern: RegExp, timeout = 60_000): Promise<void> {
   await expect.poll(screen, { timeout, interval: 100 }).toMatch(pattern);
 }
 
-it('is a conversation', { timeout: 180_000 }, async (ctx) => {
+it('is a conversation', { timeout: 240_000 }, async (ctx) => {
   needCommand(ctx, 'tmux', 'tmux');
   const model = await randomModelFile('llama', { layers: 4 });
   const command = [
@@ -64,9 +67,9 @@ it('is a conversation', { timeout: 180_000 }, async (ctx) => {
   type('/nonsense', 'Enter');
   await shows(/There is no \/nonsense/);
 
-  // Greedy random weights go on until the context is full: only Ctrl-C ends it.
-  type('tell me a long story', 'Enter');
-  await expect.poll(() => screen().length, { timeout: 30_000 }).toBeGreaterThan(700);
+  // To this question these random weights have thousands of tokens to say: only Ctrl-C ends it soon.
+  type('why', 'Enter');
+  await shows(/^> why\s*\n\S/m);
   type('C-c');
   await shows(/^>\s*$/m);
   const stopped = screen();
@@ -75,9 +78,9 @@ it('is a conversation', { timeout: 180_000 }, async (ctx) => {
 
   type('/clear', 'Enter');
   await shows(/The conversation is forgotten/);
-  // The history, newest first: /clear, then the story.
+  // The history, newest first: /clear, then the question.
   type('Up', 'Up');
-  await shows(/> tell me a long story$/m);
+  await shows(/> why$/m);
   type('C-u', '/exit', 'Enter');
   await shows(/left with 0/);
   tmux('kill-server');

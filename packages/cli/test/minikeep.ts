@@ -22,7 +22,7 @@ export interface RunOptions {
   readonly onStdout?: (text: string, child: ChildProcess) => void;
 }
 
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 120_000;
 
 /** Runs `minikeep ARGS` to its end; rejects when it takes too long. */
 export function minikeep(args: readonly string[], options: RunOptions = {}): Promise<Ended> {

@@ -15,6 +15,7 @@ import {
   type TensorInfo,
 } from '@minikeep/gguf';
 import { MinikeepError } from '@minikeep/protocol';
+import type { LoadStage } from '../messages.ts';
 
 /** What the stage has to do besides feeding llama.cpp a batch. */
 export interface StageFacts {
@@ -24,6 +25,8 @@ export interface StageFacts {
   readonly embeddingLength: number | undefined;
   readonly attentionScale: { readonly from: number; readonly to: number } | undefined;
   readonly recurrent: boolean;
+  /** Some matrix is not quantised: a product with it is summed in another order for one row than for several. */
+  readonly floatMatrices: boolean;
 }
 
 export interface EmbeddingFacts {
@@ -32,8 +35,11 @@ export interface EmbeddingFacts {
   readonly fileBytes: number;
 }
 
+const FLOAT_TYPES: ReadonlySet<string> = new Set(['F32', 'F16', 'BF16']);
+const HEAD_TENSOR = 'output.weight';
+
 /** A model file as it came: nothing was cut, so nothing has to be put right. */
-const WHOLE: StageFacts = {
+const WHOLE: Omit<StageFacts, 'floatMatrices'> = {
   inputMode: 'embd',
   inputNode: 'embd',
   positionsPerRow: 1,
@@ -42,14 +48,12 @@ const WHOLE: StageFacts = {
   recurrent: false,
 };
 
-/** Facts of a stage's slice; `whole` when the stage is the first and the last. Throws `engine.slice_facts`, `gguf.*`. */
-export async function stageFacts(
-  file: string,
-  layers: readonly [number, number],
-  whole: boolean,
-): Promise<StageFacts> {
-  const { header } = await headerOf(file);
-  if (whole && !header.metadata.has(FACT.kind)) return WHOLE;
+/** Facts of the slice that a stage loads. Throws `engine.slice_facts`, `gguf.*`. */
+export async function stageFacts(load: LoadStage): Promise<StageFacts> {
+  const { layers } = load;
+  const { header } = await headerOf(load.slice);
+  const floatMatrices = header.tensors.some((tensor) => isFloatMatrix(tensor, header, load.last));
+  if (load.first && load.last && !header.metadata.has(FACT.kind)) return { ...WHOLE, floatMatrices };
   const facts = new Facts(header);
   facts.expect('stage');
   const range = [facts.number(FACT.layerFirst), facts.number(FACT.layerEnd)];
@@ -66,7 +70,16 @@ export async function stageFacts(
     embeddingLength: facts.number(FACT.embeddingLength),
     attentionScale: from !== undefined && to !== undefined ? { from, to } : undefined,
     recurrent: facts.value(FACT.recurrent) === true,
+    floatMatrices,
   };
+}
+
+/** The token embedding is a matrix only where it is the head, too; in other slices it is a placeholder. */
+function isFloatMatrix({ name, shape, type }: TensorInfo, header: Header, last: boolean): boolean {
+  if (!FLOAT_TYPES.has(type.name) || shape.length < 2) return false;
+  if (name === HEAD_TENSOR) return last;
+  if (name !== EMBEDDING_TENSOR) return true;
+  return last && !header.tensors.some((tensor) => tensor.name === HEAD_TENSOR);
 }
 
 /** Where the rows of the token embedding lie in an embedding slice, and what they are multiplied with. */

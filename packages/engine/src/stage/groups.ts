@@ -2,10 +2,9 @@
  * Which spans of a step go into one `llama_decode`. Pure.
  *
  * Every call has to be a single micro-batch with a known order of rows, or the callback sees the rows in another
- * order than the frame has them. With one cache for all (`fast`) llama.cpp takes a batch as it is. With a cache per
- * sequence (`exact`) it deals out equal numbers of rows to sequences with consecutive ids; so single rows of
- * consecutive sequences go together, and a longer span goes alone. That also keeps the kernels the same for a
- * sequence, alone and in any crowd. Recurrent layers always split by sequence.
+ * order than the frame has them. With a cache per sequence llama.cpp deals out equal numbers of rows to sequences with
+ * consecutive ids; so single rows of consecutive sequences can go together, and a longer span goes alone, which also
+ * keeps the kernels of the attention the same for a sequence in any crowd.
  */
 import type { Span } from '@minikeep/protocol';
 
@@ -15,14 +14,17 @@ export interface Group {
   readonly rows: number;
 }
 
-export function groupSpans(
-  spans: readonly Span[],
-  mode: 'exact' | 'fast',
-  recurrent: boolean,
-): Group[] {
+/**
+ * 'whole_step': as it is (one cache for all sequences).
+ * 'single_rows': single rows together, longer spans alone (a cache per sequence).
+ * 'each_span': nothing together: recurrent layers, and matrices whose product depends on the number of rows.
+ */
+export type Grouping = 'whole_step' | 'single_rows' | 'each_span';
+
+export function groupSpans(spans: readonly Span[], grouping: Grouping): Group[] {
   if (spans.length === 0) return [];
-  if (recurrent) return spans.map((span, i) => ({ spans: [i], rows: span.count }));
-  if (mode === 'fast')
+  if (grouping === 'each_span') return spans.map((span, i) => ({ spans: [i], rows: span.count }));
+  if (grouping === 'whole_step')
     return [{ spans: spans.map((_, i) => i), rows: spans.reduce((sum, s) => sum + s.count, 0) }];
   const groups: Group[] = [];
   const singles = spans

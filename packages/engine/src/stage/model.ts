@@ -21,16 +21,25 @@ export interface ContextExtras {
   readonly outputs: number;
 }
 
+export interface ModelOptions {
+  readonly gpu: boolean;
+  readonly vocabularyOnly: boolean;
+  /** Weights may be laid out anew for faster kernels, whose results depend on how many rows there are. */
+  readonly repack: boolean;
+}
+
 export interface LoadedContext {
   readonly context: Address;
   readonly memory: EngineMemory;
+  /** Frees context, threads and model. */
+  readonly free: () => void;
 }
 
 /** Throws `engine.load_failed` with llama.cpp's own last error. `progress` gets 0 to 1. */
 export function loadModel(
   binding: Binding,
   file: string,
-  options: { readonly gpu: boolean; readonly vocabularyOnly: boolean },
+  options: ModelOptions,
   progress: (fraction: number) => void,
 ): Address {
   const callback = koffi.register((fraction: number) => {
@@ -41,6 +50,7 @@ export function loadModel(
     const model = binding.loadModel(file, {
       ...binding.modelDefaults(),
       vocab_only: options.vocabularyOnly,
+      use_extra_bufts: options.repack,
       n_gpu_layers: options.gpu ? -1 : 0,
       progress_callback: callback,
     });
@@ -84,18 +94,24 @@ export function newContext(
   });
   if (!context) throw failed(binding, 'engine.context_failed', 'no context could be made');
   const lines: LogLine[] = binding.log.drain();
-  attachThreads(binding, context, settings.threads);
-  return { context, memory: bufferBytes(lines) };
+  const pool = attachThreads(binding, context, settings.threads);
+  const free = (): void => {
+    binding.freeContext(context);
+    binding.poolFree(pool);
+    binding.freeModel(model);
+  };
+  return { context, memory: bufferBytes(lines), free };
 }
 
 /** Without a pool llama.cpp starts new threads for every decode, which the sealed sandbox refuses. */
-function attachThreads(binding: Binding, context: Address, threads: number): void {
+function attachThreads(binding: Binding, context: Address, threads: number): Address {
   const pool = binding.poolNew({ ...binding.poolDefaults(threads), poll: POLL });
   if (!pool)
     throw new MinikeepError('engine.threads', `no pool of ${threads} threads could be started`, {
       next: 'Use fewer threads on this node.',
     });
   binding.attachPool(context, pool, null);
+  return pool;
 }
 
 function failed(binding: Binding, code: string, what: string): MinikeepError {

@@ -22,8 +22,8 @@ import { Batch } from './batch.ts';
 import { Embedding } from './embedding.ts';
 import { stageFacts, type StageFacts } from './facts.ts';
 import { Generation } from './generation.ts';
-import { groupSpans, type Group } from './groups.ts';
-import { loadModel, newContext } from './model.ts';
+import { groupSpans, type Group, type Grouping } from './groups.ts';
+import { loadModel, newContext, type LoadedContext } from './model.ts';
 import { afterStep, Positions, type StepLimits } from './positions.ts';
 import { checkLogitsFit, logitsOf } from './logits.ts';
 import { GraphWatch } from './watch.ts';
@@ -41,6 +41,7 @@ export class Stage {
   readonly #load: LoadStage;
   readonly #facts: StageFacts;
   readonly #limits: StepLimits;
+  readonly #loaded: LoadedContext;
   readonly #context: Address;
   readonly #memory: Address;
   readonly #watch: GraphWatch;
@@ -59,8 +60,9 @@ export class Stage {
     this.#facts = facts;
     this.#embedding = parts.embedding;
     this.#watch = parts.watch;
-    this.#context = parts.context;
-    this.#memory = binding.memory(parts.context);
+    this.#loaded = parts.loaded;
+    this.#context = parts.loaded.context;
+    this.#memory = binding.memory(this.#context);
     const vocabulary = new Vocabulary(binding, model);
     this.#generation = load.last ? new Generation(binding, vocabulary) : undefined;
     const { n_batch, n_seq_max, n_ctx } = load.context;
@@ -70,8 +72,8 @@ export class Stage {
       n_embd,
       n_layer: binding.layers(model),
       memory: {
-        ...parts.memory,
-        weights_bytes: parts.memory.weights_bytes + (parts.embedding?.bytes ?? 0),
+        ...parts.loaded.memory,
+        weights_bytes: parts.loaded.memory.weights_bytes + (parts.embedding?.bytes ?? 0),
       },
     };
     this.#limits = {
@@ -92,7 +94,7 @@ export class Stage {
     progress: (fraction: number) => void,
   ): Promise<Stage> {
     const whole = load.first && load.last;
-    const facts = await stageFacts(load.slice, load.layers, whole);
+    const facts = await stageFacts(load);
     const embedding =
       load.embedding === undefined ? undefined : await Embedding.open(binding, load.embedding);
     if (!whole && load.first !== (embedding !== undefined))
@@ -101,7 +103,7 @@ export class Stage {
     const model = loadModel(
       binding,
       load.slice,
-      { gpu: load.context.gpu, vocabularyOnly: false },
+      { gpu: load.context.gpu, vocabularyOnly: false, repack: load.context.mode === 'fast' },
       progress,
     );
     const layers = binding.layers(model);
@@ -118,11 +120,17 @@ export class Stage {
       attentionScale: facts.attentionScale,
     });
     const allOutputs = !load.last || load.logits === true;
-    const { context, memory } = newContext(binding, model, load.context, {
+    const loaded = newContext(binding, model, load.context, {
       watch: watch.needed ? watch.callback : undefined,
       outputs: allOutputs ? load.context.n_batch : load.context.n_seq_max,
     });
-    return new Stage({ binding, load, facts, model, embedding, watch, context, memory });
+    return new Stage({ binding, load, facts, model, embedding, watch, loaded });
+  }
+
+  get #grouping(): Grouping {
+    if (this.#facts.recurrent) return 'each_span';
+    if (this.#load.context.mode === 'fast') return 'whole_step';
+    return this.#facts.floatMatrices ? 'each_span' : 'single_rows';
   }
 
   /** Rows come from the stage before, or from the embedding; else the batch holds token ids. */
@@ -148,7 +156,7 @@ export class Stage {
         if (output !== undefined) outputs.push(output);
       }
       const offsets = spanOffsets(frame.spans);
-      for (const group of groupSpans(frame.spans, this.#load.context.mode, this.#facts.recurrent))
+      for (const group of groupSpans(frame.spans, this.#grouping))
         this.#compute(frame, group, offsets, rowsOut, outputs);
     } catch (thrown) {
       this.#giveUp(frame);
@@ -189,6 +197,12 @@ export class Stage {
     if (this.#limits.n_ctx > rows) step([], rows, 1);
     this.#giveUp({ ops: [{ op: 'close', seq: 0 }], spans: [] });
     this.#binding.memoryClear(this.#memory, true);
+  }
+
+  /** Gives the model, the cache and the threads back; for programs that load several. */
+  free(): void {
+    for (let seq = 0; seq < this.#positions.count; seq++) this.#generation?.drop(seq);
+    this.#loaded.free();
   }
 
   #checkRows(frame: StepFrame): void {
@@ -322,8 +336,7 @@ interface StageParts {
   readonly model: Address;
   readonly embedding: Embedding | undefined;
   readonly watch: GraphWatch;
-  readonly context: Address;
-  readonly memory: EngineMemory;
+  readonly loaded: LoadedContext;
 }
 
 /** Index of each span's first row in the frame. */

@@ -73,7 +73,10 @@ function crowd(
     }
     for (const output of line.step(parts, ops).outputs) rows[output.seq]?.push(output.logits);
   }
-  line.step([], tokens.map((_, seq) => ({ op: 'close' as const, seq })));
+  line.step(
+    [],
+    tokens.map((_, seq) => ({ op: 'close' as const, seq })),
+  );
   return rows;
 }
 
@@ -96,7 +99,12 @@ async function crowdEqualsAlone(
   for (const chunk of chunks.crowd)
     for (const [seq, rows] of crowd(line, tokens, chunk).entries())
       for (const [i, row] of rows.entries())
-        expect([chunk, seq, i, sameBits(row, reference[seq]?.[i] ?? row)]).toEqual([chunk, seq, i, true]);
+        expect([chunk, seq, i, sameBits(row, reference[seq]?.[i] ?? row)]).toEqual([
+          chunk,
+          seq,
+          i,
+          true,
+        ]);
   line.free();
 }
 
@@ -114,7 +122,9 @@ function differingRows(
 }
 
 describe('without a rule of exact mode the same comparison fails', () => {
-  const tokens = Array.from({ length: CROWD }, (_, seq) => someTokens(PROMPT + GENERATED, 384, seq));
+  const tokens = Array.from({ length: CROWD }, (_, seq) =>
+    someTokens(PROMPT + GENERATED, 384, seq),
+  );
 
   it('one cache and flash attention for all (fast mode)', async () => {
     const file = await randomModelFile('llama', { weights: 'F16', layers: 4 });
@@ -126,9 +136,7 @@ describe('without a rule of exact mode the same comparison fails', () => {
 
   it('a prompt chunk of a single row', async () => {
     const file = await randomModelFile('llama', { weights: 'F16', layers: 4 });
-    const line = await Line.load(
-      await cutModel(file, [], folder, { ...EXACT, n_batch: 2048 }),
-    );
+    const line = await Line.load(await cutModel(file, [], folder, { ...EXACT, n_batch: 2048 }));
     expect(differingRows(line, tokens, 33, true)).toBeGreaterThan(0);
     line.free();
   });

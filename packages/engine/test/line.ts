@@ -61,18 +61,16 @@ export async function cutModel(
     files.get(plans.find((plan) => plan.kind === kind)?.key ?? '') ?? '';
   const stages = plans
     .filter((plan) => plan.kind === 'stage')
-    .map(
-      (plan): LoadStage => ({
-        type: 'load_stage',
-        slice: cuts.length === 0 ? file : (files.get(plan.key) ?? ''),
-        ...(plan.first && !plan.last ? { embedding: of('embedding') } : {}),
-        first: plan.first,
-        last: plan.last,
-        layers: plan.layers,
-        logits: true,
-        context,
-      }),
-    );
+    .map((plan): LoadStage => ({
+      type: 'load_stage',
+      slice: cuts.length === 0 ? file : (files.get(plan.key) ?? ''),
+      ...(plan.first && !plan.last ? { embedding: of('embedding') } : {}),
+      first: plan.first,
+      last: plan.last,
+      layers: plan.layers,
+      logits: true,
+      context,
+    }));
   return { stages, text: of('text') };
 }
 
@@ -145,7 +143,10 @@ export class Line {
 
 /** Token ids of our own choice, different for each seed. */
 export const someTokens = (count: number, vocabulary: number, seed = 1): number[] =>
-  Array.from({ length: count }, (_, i) => ((i * 37 + seed * 101 + 7) * (seed + 3)) % (vocabulary - 4) + 3);
+  Array.from(
+    { length: count },
+    (_, i) => (((i * 37 + seed * 101 + 7) * (seed + 3)) % (vocabulary - 4)) + 3,
+  );
 
 /** Whether two rows are the same bit by bit. */
 export const sameBits = (a: Float32Array, b: Float32Array): boolean =>

@@ -21,9 +21,12 @@ export function layerCacheBytes(layer: LayerFacts, options: PlanOptions): number
   if (layer.cache.kind === 'recurrent') return layer.cache.bytesPerSequence * options.parallel;
   const { window, valuesPerPosition } = layer.cache;
   const whole = padded(options.contextTokens);
-  // A sliding layer keeps its window and one batch that may be on its way in, for each sequence.
+  // A sliding layer keeps its window and one batch that may be on its way in, for each sequence. Not in exact mode:
+  // a small cache is a ring whose order, and so the order of sums, depends on how the prompt was cut.
   const positions =
-    window === undefined ? whole : Math.min(whole, padded(window + options.batchRows));
+    window === undefined || options.mode === 'exact'
+      ? whole
+      : Math.min(whole, padded(window + options.batchRows));
   return positions * options.parallel * valuesPerPosition * CACHE_VALUE_BYTES;
 }
 
@@ -38,9 +41,9 @@ export function computeBytes(model: ModelFacts, isLast: boolean, options: PlanOp
   const feedForward = 3 * model.feedForwardLength;
   const scores = options.mode === 'exact' ? 2 * model.headCount * positions : 0;
   const mask = positions;
-  // Logits are made for the rows that are sampled, and llama.cpp reserves for a whole batch of them.
-  const logits = isLast ? model.vocabSize : 0;
-  return 4 * rows * (Math.max(hidden + feedForward, hidden + scores, logits) + mask);
+  // Logits are made for the rows that are sampled, one a sequence at most, and copied out once.
+  const logits = isLast ? 2 * Math.min(rows, options.parallel) * model.vocabSize : 0;
+  return 4 * (rows * (Math.max(hidden + feedForward, hidden + scores) + mask) + logits);
 }
 
 /** Needs of the layers first <= i < end. O(1) after `stageMemoryTable`; here for one range. */

@@ -121,14 +121,15 @@ describe('plan', () => {
     expect(plan(m, [node('a', 9_999), node('b', 9_999)], OPTIONS).cuts).toEqual([6]);
   });
 
-  it('counts a window once it is smaller than the context', () => {
+  it('counts a window once it is smaller than the context, in fast mode', () => {
     const wide = model(Array.from({ length: 4 }, () => layer(1)));
     const narrow = model(Array.from({ length: 4 }, () => layer(1, 128)));
     const options = { ...OPTIONS, contextTokens: 8192 };
-    const of = (m: ModelFacts): number =>
-      plan(m, [node('a', 100_000)], options).stages[0]?.memory.cache ?? 0;
-    expect(of(wide)).toBe(4 * 8192 * 1024 * 2);
-    expect(of(narrow)).toBe(4 * 256 * 1024 * 2);
+    const of = (m: ModelFacts, mode: 'exact' | 'fast'): number =>
+      plan(m, [node('a', 100_000)], { ...options, mode }).stages[0]?.memory.cache ?? 0;
+    expect(of(wide, 'fast')).toBe(4 * 8192 * 1024 * 2);
+    expect(of(narrow, 'fast')).toBe(4 * 256 * 1024 * 2);
+    expect(of(narrow, 'exact')).toBe(4 * 8192 * 1024 * 2);
   });
 
   it('says what is wrong with cuts that were asked for', () => {
@@ -186,7 +187,7 @@ describe('plan', () => {
       "test: llama, 12 layers, context 1024 × 1, exact
       node  layers   weights  KV cache   compute  process    total    budget  used
       a        0–5  70.0 MiB  12.0 MiB  5.00 MiB  256 MiB  343 MiB  1000 MiB  34 %
-      b       6–11  60.0 MiB  12.0 MiB  5.00 MiB  128 MiB  205 MiB  1000 MiB  21 %
+      b       6–11  60.0 MiB  12.0 MiB  5.01 MiB  128 MiB  205 MiB  1000 MiB  21 %
       This model can be cut before any of its 12 layers.
       No allowed placement has a faster slowest stage: a reads 50 % of the weights that a token needs.
       Weights and KV cache follow from the file; compute buffers are an estimate.

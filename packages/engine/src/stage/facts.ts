@@ -53,7 +53,8 @@ export async function stageFacts(load: LoadStage): Promise<StageFacts> {
   const { layers } = load;
   const { header } = await headerOf(load.slice);
   const floatMatrices = header.tensors.some((tensor) => isFloatMatrix(tensor, header, load.last));
-  if (load.first && load.last && !header.metadata.has(FACT.kind)) return { ...WHOLE, floatMatrices };
+  if (load.first && load.last && !header.metadata.has(FACT.kind))
+    return { ...WHOLE, floatMatrices };
   const facts = new Facts(header);
   facts.expect('stage');
   const range = [facts.number(FACT.layerFirst), facts.number(FACT.layerEnd)];

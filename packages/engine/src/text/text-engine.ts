@@ -40,7 +40,12 @@ export class TextEngine {
   /** Loads the vocabulary of a GGUF file. Throws `engine.load_failed`, `engine.no_vocabulary`. */
   static open(binding: Binding, file: string): TextEngine {
     setFlagsFromString(`--max-old-space-size=${HEAP_MIB_MAX}`);
-    const model = loadModel(binding, file, { gpu: false, vocabularyOnly: true, repack: false }, () => {});
+    const model = loadModel(
+      binding,
+      file,
+      { gpu: false, vocabularyOnly: true, repack: false },
+      () => {},
+    );
     const vocabulary = new Vocabulary(binding, model);
     if (!vocabulary.present)
       throw new MinikeepError('engine.no_vocabulary', 'the model file has no vocabulary', {

@@ -38,6 +38,7 @@ function holds(condition, defined) {
     .replace(/__BITS_PER_LONG/g, '64');
   if (!/^[\s\d()!=|&]*$/.test(js.replace(/true|false/g, '')))
     throw new Error(`unknown condition in the header: ${condition}`);
+  // oxlint-disable-next-line typescript/no-implied-eval -- checked above: nothing but true, false and operators
   return Boolean(new Function(`return (${js});`)());
 }
 

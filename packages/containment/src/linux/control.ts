@@ -44,6 +44,7 @@ export type FromWarden =
     };
 
 /** Splits a byte stream into parsed lines; a line that is too long or no JSON ends it with an error. */
+// oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- the caller names the message
 export function lineReader<T>(
   onLine: (message: T) => void,
   onError: (error: Error) => void,

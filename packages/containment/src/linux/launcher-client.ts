@@ -128,7 +128,7 @@ function waitFor<T>(socket: number, attempt: () => T | undefined): Promise<T> {
         resolve(result);
       } catch (error) {
         done();
-        reject(error);
+        reject(error instanceof Error ? error : new Error(String(error)));
       }
     });
   });

@@ -1,0 +1,1 @@
+"""Trains the embedded model of minikeep from the facts in this folder (see ../README.md)."""

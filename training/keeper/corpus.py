@@ -1,0 +1,121 @@
+"""Turns the facts of this folder into questions, thoughts and answers, for training and for tests.
+
+Pure apart from reading the files: every draw takes its own random generator, so that sample n of a
+seed is always the same, whatever was drawn before.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from .grammar import Choice, count, expand, parse
+from .noise import noisy, normal_form, pseudoword, wrap
+
+FACTS = Path(__file__).resolve().parent.parent / "facts"
+FRAMES = ("what", "whats", "how", "fix", "why", "ask")
+OFF_TOPIC = "offtopic"
+ANSWER_CHARACTERS_MAX = 420
+
+
+@dataclass(frozen=True)
+class Topic:
+    id: str
+    think: tuple[str, ...]
+    answers: tuple[str, ...]
+    phrases: tuple[tuple[str, Choice], ...]
+    """(frame, phrase) pairs; a phrase is put into one of the frame's sentences."""
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    topic: str
+    question: str
+    think: str
+    answer: str
+
+
+class Corpus:
+    def __init__(self, facts: Path = FACTS, held_out: set[str] | None = None) -> None:
+        """held_out: normal forms of questions that training must never contain."""
+        words = yaml.safe_load((facts / "_words.yaml").read_text())
+        frames = yaml.safe_load((facts / "_frames.yaml").read_text())
+        self.held_out = held_out or set()
+        self.frames = {name: [parse(line, words) for line in frames[name]] for name in FRAMES}
+        self.topics: list[Topic] = []
+        for file in sorted(facts.glob("[0-9]*.yaml")):
+            for entry in yaml.safe_load(file.read_text()):
+                self.topics.append(_topic(entry, words))
+        ids = [topic.id for topic in self.topics]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"a topic twice: {sorted(i for i in ids if ids.count(i) > 1)}")
+        off = yaml.safe_load((facts / "_offtopic.yaml").read_text())
+        questions = [parse(line, off["words"]) for line in off["questions"]]
+        weights = tuple(min(400.0, count(q)) ** 0.5 for q in questions)
+        self.off_topic = Topic(
+            OFF_TOPIC, tuple(off["think"]), tuple(off["answer"]), tuple(("ask", q) for q in questions), weights
+        )
+        self.by_id = {topic.id: topic for topic in (*self.topics, self.off_topic)}
+        self._topic_weights = [sum(t.weights) ** 0.5 for t in self.topics]
+
+    def draw(self, rng: random.Random, off_topic_share: float) -> Sample:
+        """One question as somebody might type it, never one that is held out."""
+        if rng.random() < off_topic_share:
+            return self.draw_of(self.off_topic, rng)
+        return self.draw_of(rng.choices(self.topics, self._topic_weights)[0], rng)
+
+    def draw_of(self, topic: Topic, rng: random.Random) -> Sample:
+        while True:
+            question = self.question(topic, rng)
+            if question and normal_form(question) not in self.held_out:
+                return Sample(topic.id, question, rng.choice(topic.think), rng.choice(topic.answers))
+
+    def topic_in_turn(self, n: int, seed: int) -> Topic:
+        """The n-th topic of an endless round through all of them, shuffled anew each time."""
+        order = list(range(len(self.topics)))
+        random.Random(f"{seed}:round:{n // len(order)}").shuffle(order)
+        return self.topics[order[n % len(order)]]
+
+    def clean(self, topic: Topic, rng: random.Random) -> str:
+        frame, phrase = rng.choices(topic.phrases, topic.weights)[0]
+        text = expand(phrase, rng)
+        if topic.id != OFF_TOPIC:
+            sentence = expand(rng.choice(self.frames[frame]), rng)
+            text = re.sub(r"\bX\b", lambda _: text, sentence)
+        while "~" in text:
+            text = text.replace("~", pseudoword(rng).lower() if "." in text else pseudoword(rng), 1)
+        return text
+
+    def question(self, topic: Topic, rng: random.Random) -> str:
+        return noisy(wrap(self.clean(topic, rng), rng, topic.id != OFF_TOPIC), rng)
+
+    def texts(self, rng: random.Random, questions: int) -> list[str]:
+        """What the tokenizer learns from: answers and thoughts often, questions as they come."""
+        texts = [text for t in self.by_id.values() for text in (*t.think, *t.answers) for _ in range(8)]
+        return texts + [self.draw(rng, 0.3).question for _ in range(questions)]
+
+
+def _topic(entry: dict[str, object], words: dict[str, list[str]]) -> Topic:
+    unknown = set(entry) - {"id", "think", "answer", *FRAMES}
+    if unknown:
+        raise ValueError(f"{entry.get('id')}: unknown fields {unknown}")
+    phrases: list[tuple[str, Choice]] = []
+    for frame in FRAMES:
+        lines = entry.get(frame, [])
+        lines = lines.strip().splitlines() if isinstance(lines, str) else lines
+        phrases += [(frame, parse(str(line).strip(), words)) for line in lines]
+    answers = _texts(entry["answer"])
+    for answer in answers:
+        if len(answer) > ANSWER_CHARACTERS_MAX or not answer.rstrip().endswith((".", "?", "!", "-.")):
+            raise ValueError(f"{entry['id']}: an answer is one to four whole sentences: {answer!r}")
+    weights = tuple(min(60.0, count(phrase)) ** 0.5 for _, phrase in phrases)
+    return Topic(str(entry["id"]), _texts(entry["think"]), answers, tuple(phrases), weights)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(str(v).strip() for v in value) if isinstance(value, list) else (str(value).strip(),)

@@ -1,0 +1,115 @@
+"""The training loop: seeded, resumable, and on the record.
+
+Every row depends on the seed and the step only, so an interrupted run that goes on from its
+checkpoint sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Callable
+
+import torch
+
+from .batches import Mix, Row, collate, pad_id
+from .model import Keeper
+from .optimiser import optimisers
+from .tokens import Codec
+
+CHECKPOINT_SECONDS = 60
+LOG_STEPS = 10
+GROUP_ROWS = 11
+
+
+@dataclass(frozen=True)
+class Recipe:
+    schedule: tuple[tuple[int, float], ...] = ((-1, 0.0), (24, 4.5e-3), (150, 4.5e-3), (206, 2.7e-3), (450, 0.0))
+    """(step, learning rate) pairs with straight lines between them; the last one is the end."""
+    seed: int = 1
+    weight_decay: float = 0.05
+    dropout: float = 0.0
+    clip: float = 1.0
+    mix: Mix = Mix()
+
+    @property
+    def steps(self) -> int:
+        return self.schedule[-1][0]
+
+    def rate(self, step: int) -> float:
+        for (start, low), (end, high) in zip(self.schedule, self.schedule[1:]):
+            if start <= step < end:
+                return low + (high - low) * (step - start) / (end - start)
+        raise ValueError(f"no learning rate for step {step}")
+
+
+RowsOfStep = Callable[[int], tuple[list[Row], list[Row], list[Row]]]
+KINDS = ("think_loss", "answer_loss", "context_loss")
+
+
+def train(model: Keeper, codec: Codec, rows: RowsOfStep, recipe: Recipe, folder: Path, label: str) -> list[dict[str, float]]:
+    """Trains in place and returns the log. A checkpoint of the same recipe in `folder` is continued."""
+    file = folder / f"{label}.checkpoint.pt"
+    optims = optimisers(model, recipe.rate(0), recipe.weight_decay)
+    log: list[dict[str, float]] = []
+    first = 0
+    recipe_text = json.dumps(asdict(recipe), sort_keys=True)
+    if file.exists():
+        saved = torch.load(file, weights_only=True)
+        if saved["recipe"] == recipe_text:
+            model.load_state_dict(saved["model"])
+            for optim, state in zip(optims, saved["optimisers"], strict=True):
+                optim.load_state_dict(state)
+            log, first = saved["log"], saved["step"]
+            print(f"{label}: going on at step {first}", flush=True)
+
+    def save(step: int) -> None:
+        part = file.with_suffix(".part")
+        states = [optim.state_dict() for optim in optims]
+        torch.save({"recipe": recipe_text, "model": model.state_dict(), "optimisers": states, "log": log, "step": step}, part)
+        part.replace(file)
+
+    began = saved_at = time.monotonic()
+    before = log[-1]["seconds"] if log else 0.0
+    pad = pad_id(codec)
+    for step in range(first, recipe.steps):
+        torch.manual_seed(recipe.seed * 1_000_003 + step)
+        model.train()
+        for optim in optims:
+            for group in optim.param_groups:
+                group["lr"] = recipe.rate(step)
+            optim.zero_grad(set_to_none=True)
+        entry: dict[str, float] = {"step": step}
+        tokens = 0
+        for name, part in zip(KINDS, rows(step), strict=True):
+            if not part:
+                continue
+            share = recipe.mix.context_weight if name == "context_loss" else 1.0
+            counted = sum(len(ids) - start for ids, start in part)
+            summed = 0.0
+            # Rows of like length together: padding costs as much as text.
+            by_length = sorted(part, key=lambda row: len(row[0]))
+            for group in (by_length[i : i + GROUP_ROWS] for i in range(0, len(part), GROUP_ROWS)):
+                ids, weights = collate(group, pad)
+                total, _ = model.loss(ids, weights)
+                (share * total / counted).backward()
+                summed += total.item()
+                tokens += ids.numel()
+            entry[name] = summed / counted
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        for optim in optims:
+            optim.step()
+        now = time.monotonic()
+        if step % LOG_STEPS == 0 or step == recipe.steps - 1:
+            entry["seconds"] = round(before + now - began, 1)
+            log.append(entry)
+            losses = " ".join(f"{k} {entry[k]:.4f}" for k in KINDS if k in entry)
+            print(f"{label}: step {step} {losses} rows {tokens} tokens {entry['seconds']} s", flush=True)
+        if now - saved_at > CHECKPOINT_SECONDS:
+            save(step + 1)
+            saved_at = now
+    save(recipe.steps)
+    model.eval()
+    return log

@@ -2,7 +2,7 @@
  * `minikeep demo`: the whole thing in half a minute. Three nodes answer a question; then a hostile program in an
  * engine's sandbox tries to get out. It shows what happens and claims only what it has just seen.
  */
-import { EXIT, MinikeepError } from '@minikeep/protocol';
+import { EXIT, toMinikeepError } from '@minikeep/protocol';
 import type { CanaryReport } from '@minikeep/protocol/v1';
 import { formatBytes } from '@minikeep/planner';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -26,6 +26,8 @@ const ANSWER_TOKENS_MAX = 120;
 const TOKEN_INTERVAL_MS = 45;
 const GROUP_INTERVAL_MS = 120;
 const COLUMNS_DEFAULT = 100;
+/** What an agent says that has no canary for its platform. */
+const UNSUPPORTED = 'canary.unsupported';
 
 export interface DemoFlags extends CommonFlags {
   readonly model?: string;
@@ -57,7 +59,7 @@ export async function demo(context: CommandContext, flags: DemoFlags): Promise<n
     return tryToGetOut(context, cluster, progress);
   });
   await conclude(context, report, flags);
-  return report.passed ? EXIT.ok : EXIT.checkFailed;
+  return report === undefined || report.passed ? EXIT.ok : EXIT.checkFailed;
 }
 
 async function showNodes(
@@ -122,18 +124,23 @@ async function tryToGetOut(
   { terminal, interrupts }: CommandContext,
   cluster: LocalCluster,
   progress: Progress,
-): Promise<CanaryReport> {
+): Promise<CanaryReport | undefined> {
   await terminal.line();
   await terminal.line(
     `Now a hostile program inside an engine's sandbox on ${CANARY_NODE} tries to get out:`,
   );
   const [report] = await runCanary(cluster, CANARY_NODE, interrupts.signal, (attempt) =>
     progress.show(`trying: ${attempt.title}`),
-  ).finally(() => progress.clear());
-  if (report === undefined)
-    throw new MinikeepError('canary.no_report', 'the canary ended without a report', {
-      next: 'Run minikeep canary --verbose.',
-    });
+  )
+    .catch((thrown: unknown) => {
+      if (toMinikeepError(thrown).code !== UNSUPPORTED) throw thrown;
+      return [undefined];
+    })
+    .finally(() => progress.clear());
+  if (report === undefined) {
+    await terminal.line('  – not here: there is no canary for this platform in this build');
+    return undefined;
+  }
   const columns = terminal.stdout.columns ?? COLUMNS_DEFAULT;
   for (const group of groupsOf(report.attempts)) {
     for (const line of groupLines(group, { columns, all: false })) await terminal.line(line);
@@ -145,14 +152,15 @@ async function tryToGetOut(
 
 async function conclude(
   { terminal }: CommandContext,
-  report: CanaryReport,
+  report: CanaryReport | undefined,
   flags: DemoFlags,
 ): Promise<void> {
   const proven = [
     `${NODES} processes with certificates of their own computed one model together; hidden rows went from node to node.`,
-    verdict(report),
+    ...(report === undefined ? [] : [verdict(report)]),
   ];
   const open = [
+    ...(report === undefined ? ['That the sandbox holds: it was there, and nobody tried it.'] : []),
     ...(flags.random === true
       ? ['That the answer makes sense: this model has random weights.']
       : []),

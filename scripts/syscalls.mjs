@@ -31,15 +31,16 @@ const TABLES = [
   },
 ];
 
-/** Answers the few conditions that these headers use, for a 64-bit architecture. */
+/** Answers the few conditions that these headers use (no parentheses around `||`), for a 64-bit architecture. */
 function holds(condition, defined) {
-  const js = condition
-    .replace(/defined\s*\(?\s*(\w+)\s*\)?/g, (_, name) => String(defined.has(name)))
-    .replace(/__BITS_PER_LONG/g, '64');
-  if (!/^[\s\d()!=|&]*$/.test(js.replace(/true|false/g, '')))
+  const atom = (text) => {
+    const [, not, name, operator, number] =
+      /^(!?)\s*(?:defined\s*\(?\s*(\w+)\s*\)?|__BITS_PER_LONG\s*(==|!=)\s*(\d+))$/.exec(text) ?? [];
+    if (name !== undefined) return defined.has(name) !== (not === '!');
+    if (operator !== undefined) return (Number(number) === 64) === (operator === '==');
     throw new Error(`unknown condition in the header: ${condition}`);
-  // oxlint-disable-next-line typescript/no-implied-eval -- checked above: nothing but true, false and operators
-  return Boolean(new Function(`return (${js});`)());
+  };
+  return condition.split('||').some((or) => or.split('&&').every((and) => atom(and.trim())));
 }
 
 /** Name → number, in the header's order, following its conditions. */

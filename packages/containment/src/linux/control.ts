@@ -44,9 +44,8 @@ export type FromWarden =
     };
 
 /** Splits a byte stream into parsed lines; a line that is too long or no JSON ends it with an error. */
-// oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- the caller names the message
-export function lineReader<T>(
-  onLine: (message: T) => void,
+export function lineReader(
+  onLine: (message: unknown) => void,
   onError: (error: Error) => void,
 ): (chunk: Buffer) => void {
   let rest: Buffer = Buffer.alloc(0);
@@ -57,9 +56,9 @@ export function lineReader<T>(
     for (let end = rest.indexOf(0x0a); end >= 0; end = rest.indexOf(0x0a)) {
       const line = rest.subarray(0, end);
       rest = rest.subarray(end + 1);
-      let message: T;
+      let message: unknown;
       try {
-        message = JSON.parse(line.toString('utf8')) as T;
+        message = JSON.parse(line.toString('utf8'));
       } catch (error) {
         broken = true;
         onError(error as Error);

@@ -25,6 +25,8 @@ export interface AllowedFile {
   readonly role: FileRole;
   readonly dev: number;
   readonly ino: number;
+  /** Time of birth: an inode number is used again as soon as its file is gone. */
+  readonly born_ms: number;
   readonly size: number;
   readonly mode: number;
   /** Stands for the inode number in answers: the real one is none of the engine's business. */
@@ -83,7 +85,16 @@ function check(file: string, role: FileRole, index: number): AllowedFile {
   const s = lstatSync(canonical);
   if (!s.isFile())
     refuse('not_a_file', `${canonical} is not a regular file`, 'Name a regular file.');
-  return { path: canonical, role, dev: s.dev, ino: s.ino, size: s.size, mode: s.mode, index };
+  return {
+    path: canonical,
+    role,
+    dev: s.dev,
+    ino: s.ino,
+    born_ms: s.birthtimeMs,
+    size: s.size,
+    mode: s.mode,
+    index,
+  };
 }
 
 export class FileTable {
@@ -135,7 +146,8 @@ export function openAllowed(file: AllowedFile): number | undefined {
     }
   }
   const s = fstatSync(fd);
-  const same = s.isFile() && s.dev === file.dev && s.ino === file.ino;
+  const same =
+    s.isFile() && s.dev === file.dev && s.ino === file.ino && s.birthtimeMs === file.born_ms;
   if (same && readlinkSync(`/proc/self/fd/${fd}`) === file.path) return fd;
   closeSync(fd);
   return undefined;

@@ -83,7 +83,10 @@ class WardenProcess {
       child.kill('SIGKILL');
       onEnd(`the warden's messages are broken: ${error.message}`);
     };
-    child.stdout?.on('data', lineReader<FromWarden>(onMessage, broken));
+    child.stdout?.on(
+      'data',
+      lineReader((message) => onMessage(message as FromWarden), broken),
+    );
     child.stderr?.on('data', (chunk: Buffer) => {
       this.#stderr = Buffer.concat([this.#stderr, chunk]).subarray(-STDERR_TAIL_BYTES);
     });

@@ -1,7 +1,7 @@
 /** The warden's side of the launcher: starts it with real pipes, gives it its job, takes the listener. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, readSync, writeSync } from 'node:fs';
-import { MinikeepError } from '@minikeep/protocol';
+import { MinikeepError, toMinikeepError } from '@minikeep/protocol';
 import type { Arch } from './arch.ts';
 import { receive } from './handover.ts';
 import type { LauncherFault, LauncherJob, LauncherReady, LauncherReply } from './launcher-job.ts';
@@ -128,7 +128,7 @@ function waitFor<T>(socket: number, attempt: () => T | undefined): Promise<T> {
         resolve(result);
       } catch (error) {
         done();
-        reject(error instanceof Error ? error : new Error(String(error)));
+        reject(toMinikeepError(error));
       }
     });
   });

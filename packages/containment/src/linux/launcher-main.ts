@@ -85,13 +85,15 @@ function readJob(): LauncherJob {
 
 /** Becomes the first user that the namespace maps; all threads, no supplementary groups. */
 function becomeUnprivileged(uids: readonly number[]): void {
+  const none = 'this user namespace maps no unprivileged user';
+  if (uids.length === 0) throw new StepError('user', none);
   must('setgroups', c.setgroups(0, Buffer.alloc(4)));
   for (const uid of uids) {
     if (c.setresgid(uid, uid, uid) < 0) continue;
     must('setresuid', c.setresuid(uid, uid, uid));
     return;
   }
-  throw new StepError('user', 'this user namespace maps no unprivileged user');
+  throw new StepError('user', none);
 }
 
 function dropBoundingSet(): void {
@@ -163,7 +165,12 @@ async function main(): Promise<void> {
   process.chdir('/');
   for (const fd of [0, 1, 2]) must('fcntl', call('fcntl', fd, F_SETFD, 0)); // Node marks them close-on-exec
   must('close_range', call('close_range', 3, 0xffff_ffff, CLOSE_RANGE_CLOEXEC));
-  const abi = restrictSelf(arch, interpreter === undefined ? [program] : [program, interpreter]);
+  // A copy in memory lies on no file system, so Landlock neither knows it nor stops it.
+  const executable = [program === original ? original : undefined, interpreter];
+  const abi = restrictSelf(
+    arch,
+    executable.filter((fd) => fd !== undefined),
+  );
   const filter = encode(compile(arch, FILTER_ALLOW, FILTER_ERRNO));
   const description = Buffer.alloc(16);
   description.writeUInt16LE(filter.length / 8, 0);

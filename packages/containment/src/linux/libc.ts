@@ -35,10 +35,8 @@ export function libc(): Libc {
     syscall: (nr, ...args) => Number(raw(nr, ...pad(args))),
     syscallOnPool: (nr, ...args) =>
       new Promise((resolve, reject) => {
-        raw.async(nr, ...pad(args), (error: unknown, result: number | bigint) =>
-          error === null || error === undefined
-            ? resolve(Number(result))
-            : reject(error instanceof Error ? error : new Error(String(error))),
+        raw.async(nr, ...pad(args), (error: Error | null, result: number | bigint) =>
+          error === null ? resolve(Number(result)) : reject(error),
         );
       }),
     ioctl: c.func('int ioctl(int, ulong, void*)') as Libc['ioctl'],

@@ -12,8 +12,8 @@ export const RECORD_BYTES_MAX = 16 * 1024;
 export const STDERR_TAIL_BYTES = 4096;
 /** Warden, launcher and Node together, on a loaded machine. */
 export const START_MS_MAX = 30_000;
-/** From a kill to the end of the process, which the kernel does at once; a machine under load may be slower. */
-export const KILL_MS_MAX = 10_000;
+/** How long a warden may take to end its engine before it is killed itself, and the engine with it. */
+export const KILL_MS_MAX = 1_000;
 export const CONTROL_LINE_BYTES_MAX = 1024 * 1024;
 export const ALLOWED_FILES_MAX = 4096;
 

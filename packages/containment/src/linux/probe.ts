@@ -1,13 +1,14 @@
 /** Finds out by trying what this machine can enforce: a launcher goes through every step but becoming the engine. */
-import { readFileSync } from 'node:fs';
-import { openSync } from 'node:fs';
+import { openSync, readFileSync } from 'node:fs';
 import { toMinikeepError } from '@minikeep/protocol';
 import type { SandboxSupport } from '../sandbox.ts';
-import { hostArch } from './arch.ts';
+import { hostArch, numberOf } from './arch.ts';
 import { machineUidCandidates } from './identity.ts';
 import { handshake, startLauncher } from './launcher-client.ts';
 import { EngineMemory } from './memory.ts';
+import { START_MS_MAX } from './limits.ts';
 import { nodeOptions } from './node-options.ts';
+import type { Listener } from './notify.ts';
 
 export const MECHANISM = 'seccomp user notification';
 /** From scope 2 on only a tracer with CAP_SYS_PTRACE may read another process's memory. */
@@ -19,6 +20,21 @@ function yamaScope(): number | undefined {
     return Number(readFileSync('/proc/sys/kernel/yama/ptrace_scope', 'utf8'));
   } catch {
     return undefined; // no Yama in this kernel
+  }
+}
+
+/**
+ * Lets the launcher become Node and stops at its first call: only then is the process the engine's, with its user's
+ * rights to be read. The launcher is trusted, and Node gets no further.
+ */
+function passExec(listener: Listener, execveat: number): void {
+  for (let executed = false; ;) {
+    if (listener.wait(START_MS_MAX) !== 'ready') throw new Error('the engine did not start');
+    const notification = listener.receive();
+    if (notification === undefined) continue;
+    if (executed) return;
+    executed = notification.nr === execveat;
+    listener.answerContinue(notification.id);
   }
 }
 
@@ -40,6 +56,7 @@ export async function probe(launcherScript: string): Promise<SandboxSupport> {
         warden_pid: process.pid,
       });
       if (launched.ready.landlock_abi > 0) also.push(`landlock abi ${launched.ready.landlock_abi}`);
+      passExec(launched.listener, numberOf(arch, 'execveat'));
       try {
         EngineMemory.open(arch, launched.pid, launched.ready).close();
       } catch (error) {

@@ -93,7 +93,7 @@ export function serve(options: ServeOptions): Serving {
   const burst = (): void => {
     const end = performance.now() + BURST_MS_MAX;
     try {
-      while (!closed && performance.now() < end) {
+      while (performance.now() < end) {
         const state = listener.wait(BURST_WAIT_MS);
         if (state === 'ended') close();
         if (state !== 'ready') return;

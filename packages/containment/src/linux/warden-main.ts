@@ -64,6 +64,9 @@ if (process.ppid !== agentPid) agentGone();
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGPIPE'] as const)
   process.on(signal, () => undefined);
 process.stdout.on('error', agentGone);
-process.stdin.on('data', lineReader<ToWarden>(onMessage, fail));
+process.stdin.on(
+  'data',
+  lineReader((message) => onMessage(message as ToWarden), fail),
+);
 process.stdin.on('end', agentGone);
 process.stdin.on('error', agentGone);

@@ -1,0 +1,191 @@
+// WARDEN.md's attacks on the machine's resources and by crashing (rows 12, 13, 18 to 20, 22, 24, 27).
+import { spawnSync } from 'node:child_process';
+import { readFileSync, readdirSync } from 'node:fs';
+import { onlyOn } from '@minikeep/testkit';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { Attacked, hostileFolder } from './hostile/attacked.ts';
+
+const EMFILE = 24;
+let place: ReturnType<typeof hostileFolder>;
+
+beforeAll(() => {
+  if (process.platform === 'linux') place = hostileFolder();
+});
+afterAll(() => place?.cleanUp());
+beforeEach((ctx) => onlyOn(ctx, 'linux'));
+
+const procStatus = (pid: number): string => readFileSync(`/proc/${pid}/status`, 'utf8');
+const field = (pid: number, name: string): string =>
+  new RegExp(`^${name}:[ \\t]*(.*)$`, 'm').exec(procStatus(pid))?.[1] ?? '';
+const parentOf = (pid: number): number => Number(field(pid, 'PPid'));
+
+describe('12 and 13: crashing', () => {
+  const kernelLog = (): string =>
+    spawnSync('dmesg', [], { encoding: 'utf8', maxBuffer: 1 << 26 }).stdout ?? '';
+
+  it('leaves by the handler: a record, no core, nothing in the kernel log', async () => {
+    const engine = await Attacked.start(place.folder);
+    const { pid } = engine.sandbox;
+    expect(await engine.order('guard')).toEqual({ results: [0, 0, 0, 0, 0] });
+    await engine.sealed();
+    await expect(engine.order('crash')).rejects.toThrow(/ended/);
+    expect(await engine.sandbox.exited).toMatchObject({ code: 11, signal: null });
+    expect(await engine.recorded('SIGSEGV')).toMatchObject([
+      { kind: 'crash', refused_by: 'kernel' },
+    ]);
+    expect(kernelLog()).not.toContain(`[${pid}]: segfault`);
+    expect(readdirSync('/').filter((name) => name.startsWith('core'))).toEqual([]);
+  });
+
+  it('the handlers can not be taken away once a model is open', async () => {
+    const engine = await Attacked.start(place.folder);
+    await engine.order('guard');
+    await engine.touchModel();
+    const seen = await engine.provoke(async () => {
+      for (const signal of [4, 5, 7, 8, 11])
+        expect((await engine.call('rt_sigaction', signal, { zeros: 32 }, 0, 8)).result).toBe(-1);
+    });
+    expect(seen.map((v) => v.kind)).toEqual(['signal', 'signal', 'signal', 'signal', 'signal']);
+    await engine.end();
+  });
+
+  it('without a handler there is still no core file, and the crash is a record', async () => {
+    const engine = await Attacked.start(place.folder);
+    const limits = readFileSync(`/proc/${engine.sandbox.pid}/limits`, 'utf8');
+    expect(limits).toMatch(/Max core file size\s+1\s+1\s/);
+    await expect(engine.order('crash')).rejects.toThrow(/ended/);
+    expect(await engine.sandbox.exited).toMatchObject({ signal: 'SIGSEGV' });
+    expect(await engine.recorded('SIGSEGV')).toMatchObject([{ kind: 'crash' }]);
+  });
+
+  it('an abort is a crash', async () => {
+    const engine = await (await Attacked.start(place.folder)).sealed();
+    const code = `const koffi = require('./koffi.node'); koffi.load('libc.so.6').func('void abort()')();`;
+    await expect(engine.order('js', { code })).rejects.toThrow(/ended/);
+    expect(await engine.sandbox.exited).toMatchObject({ signal: 'SIGABRT' });
+    expect(await engine.recorded('SIGABRT')).toMatchObject([{ kind: 'crash' }]);
+  });
+});
+
+describe('18: threads', () => {
+  it('no more than the limit, whatever the engine asks for', async () => {
+    const engine = await (await Attacked.start(place.folder)).sealed();
+    const live = (): number => readdirSync(`/proc/${engine.sandbox.pid}/task`).length;
+    const seen = await engine.provoke(async () => {
+      const { started } = (await engine.order('threads', { count: 200 })) as { started: number };
+      expect(started).toBeLessThan(64);
+      expect(started).toBeGreaterThan(40);
+    });
+    expect(live()).toBeLessThanOrEqual(64);
+    expect(seen).toMatchObject([{ kind: 'limit', operation: 'clone' }]);
+    await engine.end();
+  });
+
+  it('a clone that is no thread is refused, flag by flag', async () => {
+    const engine = await Attacked.start(place.folder);
+    for (let bit = 0; bit < 32; bit++) {
+      const flags = (0x3d0f00 ^ (2 ** bit)) >>> 0;
+      const { result } = await engine.call('clone', flags, 0, 0, 0, 0);
+      expect([bit, result]).toEqual([bit, -1]);
+    }
+    await engine.end();
+  });
+});
+
+describe('19 and 22: descriptors and kernel memory', () => {
+  it('256 descriptors at most, and a full table is an answer, not a hang', async () => {
+    const engine = await Attacked.start(place.folder);
+    await engine.touchModel();
+    let last = 0;
+    for (let i = 0; i < 300 && last >= 0; i++)
+      last = (await engine.call('pipe2', { zeros: 8 }, 0)).result;
+    expect(last).toBe(-1);
+    expect(readdirSync(`/proc/${engine.sandbox.pid}/fd`).length).toBeLessThanOrEqual(256);
+    // Perhaps one number is left: then the second opening finds the table full.
+    const opened = [1, 2].map(() => engine.call('openat', -100, { s: engine.data }, 0));
+    expect((await Promise.all(opened)).at(-1)).toMatchObject({ result: -1, errno: EMFILE });
+    await engine.end();
+  });
+
+  it('a pipe can not be made larger', async () => {
+    const engine = await Attacked.start(place.folder);
+    expect((await engine.call('fcntl', 1, 1031, 1 << 20)).result).toBe(-1);
+    await engine.end();
+  });
+
+  it('the limits are in force, soft and hard', async () => {
+    const engine = await Attacked.start(place.folder);
+    const limits = readFileSync(`/proc/${engine.sandbox.pid}/limits`, 'utf8');
+    expect(limits).toMatch(/Max file size\s+0\s+0\s/);
+    expect(limits).toMatch(/Max open files\s+256\s+256\s/);
+    expect(limits).toMatch(/Max pending signals\s+64\s+64\s/);
+    expect(limits).toMatch(/Max msgqueue size\s+0\s+0\s/);
+    await engine.end();
+  });
+});
+
+describe('20: a flood of attempts', () => {
+  it('the engine is stopped after 100, with few lines and a true count', async () => {
+    const engine = await Attacked.start(place.folder, { limits: {} });
+    await expect(
+      engine.order('flood', { nr: 41, args: [2, 1, 0], times: 100_000 }),
+    ).rejects.toThrow(/ended/);
+    const exit = await engine.sandbox.exited;
+    expect(exit).toMatchObject({ signal: 'SIGKILL', violations: 100 });
+    expect(exit.reason).toContain('100 refused attempts');
+    expect(engine.violations.length).toBeLessThanOrEqual(8);
+    expect(engine.violations.reduce((sum, v) => sum + v.count, 0)).toBe(100);
+    expect(engine.violations.filter((v) => v.stopped)).toHaveLength(1);
+  });
+
+  it('a long one grows neither the records nor the warden', async () => {
+    const times = process.env['MINIKEEP_LONG'] === '1' ? 1_000_000 : 20_000;
+    const engine = await Attacked.start(place.folder, { limits: { violations_max: 1e9 } });
+    const warden = parentOf(engine.sandbox.pid);
+    const rss = (): number => Number.parseInt(field(warden, 'VmRSS'), 10);
+    await engine.order('flood', { nr: 41, args: [2, 1, 0], times: 5_000 });
+    const before = rss();
+    expect(await engine.order('flood', { nr: 41, args: [2, 1, 0], times })).toEqual({
+      refused: times,
+    });
+    expect(rss() - before).toBeLessThan(48 * 1024); // kB
+    expect(rss()).toBeLessThan(150 * 1024);
+    expect((await engine.end()).violations).toBe(times + 5_000);
+    const bytes = engine.violations.reduce((sum, v) => sum + JSON.stringify(v).length, 0);
+    expect(bytes).toBeLessThan(16 * 1024);
+    expect(engine.violations.reduce((sum, v) => sum + v.count, 0)).toBe(times + 5_000);
+  });
+});
+
+describe('24 and 27: who the engine is', () => {
+  it('no root, no groups, no capabilities, no new privileges, first to go when memory is short', async () => {
+    const engine = await Attacked.start(place.folder);
+    const { pid } = engine.sandbox;
+    expect(field(pid, 'Uid').split(/\s+/)).not.toContain('0');
+    expect(field(pid, 'Gid').split(/\s+/)).not.toContain('0');
+    if (process.getuid?.() === 0) expect(field(pid, 'Groups').trim()).toBe('');
+    for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapAmb'])
+      expect([set, field(pid, set)]).toEqual([set, '0'.repeat(16)]);
+    if (process.getuid?.() === 0) expect(field(pid, 'CapBnd')).toBe('0'.repeat(16));
+    expect(field(pid, 'NoNewPrivs')).toBe('1');
+    expect(field(pid, 'Seccomp')).toBe('2');
+    expect(field(pid, 'Umask')).toBe('0077');
+    expect(readFileSync(`/proc/${pid}/oom_score_adj`, 'utf8').trim()).toBe('1000');
+    await engine.end();
+  });
+
+  it('two engines are two users when root starts them', async (ctx) => {
+    if (process.getuid?.() !== 0) ctx.skip('needs root: run `sudo npm test`');
+    const engines = [await Attacked.start(place.folder), await Attacked.start(place.folder)];
+    const [first, second] = engines.map((e) => field(e.sandbox.pid, 'Uid').split(/\s+/)[0]);
+    expect(first).not.toBe(second);
+    for (const engine of engines) await engine.end();
+  });
+
+  it('a bad environment is refused', async () => {
+    for (const name of ['LD_PRELOAD', 'NODE_OPTIONS', 'PATH', 'MINIKEEP_=x'])
+      await expect(Attacked.start(place.folder, { env: { [name]: 'x' } })).rejects.toMatchObject({
+        code: 'sandbox.bad_environment',
+      });
+  });
+});

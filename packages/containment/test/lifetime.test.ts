@@ -1,0 +1,162 @@
+// WARDEN.md row 9: an engine lives no longer than its warden, and a warden no longer than its agent.
+import { existsSync, readFileSync } from 'node:fs';
+import { onlyOn } from '@minikeep/testkit';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { sandboxPlatform } from '../src/index.ts';
+import { Attacked, hostileFolder } from './hostile/attacked.ts';
+import { firstLine, install, type Installed, startDriver } from './hostile/installed.ts';
+
+const LONG = process.env['MINIKEEP_LONG'] === '1';
+const ROUNDS = LONG ? 1000 : 20;
+const DEAD_MS_MAX = 100;
+let place: ReturnType<typeof hostileFolder>;
+let installed: Installed;
+
+beforeAll(async () => {
+  if (process.platform !== 'linux') return;
+  place = hostileFolder();
+  installed = await install();
+});
+afterAll(() => {
+  place?.cleanUp();
+  installed?.cleanUp();
+});
+beforeEach((ctx) => onlyOn(ctx, 'linux'));
+
+const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+const statusOf = (pid: number): string => {
+  try {
+    return readFileSync(`/proc/${pid}/status`, 'utf8');
+  } catch {
+    return '';
+  }
+};
+const parentOf = (pid: number): number => Number(/^PPid:\s+(\d+)/m.exec(statusOf(pid))?.[1]);
+/** Gone, or dead and not yet collected by its new parent. */
+const isDead = (pid: number): boolean => {
+  const text = statusOf(pid);
+  return text === '' || /^State:\s+[ZX]/m.test(text);
+};
+/** Milliseconds until the process is dead; busy, because the answer is a few milliseconds. */
+function deadAfter(pid: number, since: number): number {
+  while (!isDead(pid)) if (performance.now() - since > 5_000) return Infinity;
+  return performance.now() - since;
+}
+
+describe('the warden is killed', () => {
+  const busy: [string, object | undefined][] = [
+    ['waits for input', undefined],
+    ['computes', { verb: 'js', code: 'for (;;) Math.sqrt(2)' }],
+    ['is being answered', { verb: 'flood', nr: 41, args: [2, 1, 0], times: 1e9 }],
+  ];
+
+  it(`the engine is dead within ${DEAD_MS_MAX} ms, ${ROUNDS} times`, async () => {
+    const slowest: number[] = [];
+    for (let round = 0; round < ROUNDS; round++) {
+      const [what, order] = busy[round % busy.length] ?? ['', undefined];
+      const engine = await Attacked.start(place.folder, { limits: { violations_max: 1e9 } });
+      const { pid } = engine.sandbox;
+      const warden = parentOf(pid);
+      if (order !== undefined) engine.sandbox.input.write(`${JSON.stringify(order)}\n`);
+      await sleep(round % 7);
+      const started = performance.now();
+      process.kill(warden, 'SIGKILL');
+      const ms = deadAfter(pid, started);
+      expect(ms, `an engine that ${what}`).toBeLessThan(DEAD_MS_MAX);
+      slowest.push(ms);
+      expect(await engine.sandbox.exited).toMatchObject({ signal: 'SIGKILL' });
+    }
+    expect(slowest).toHaveLength(ROUNDS);
+  });
+
+  it('who waits is told', async () => {
+    const engine = await Attacked.start(place.folder);
+    process.kill(parentOf(engine.sandbox.pid), 'SIGKILL');
+    expect((await engine.sandbox.exited).reason).toContain('the warden ended (SIGKILL)');
+    await expect(engine.sandbox.seal()).rejects.toMatchObject({ code: 'sandbox.ended' });
+  });
+});
+
+describe('the warden is stopped', () => {
+  it('kill still ends both', { timeout: 30_000 }, async () => {
+    const engine = await Attacked.start(place.folder);
+    const { pid } = engine.sandbox;
+    const warden = parentOf(pid);
+    process.kill(warden, 'SIGSTOP');
+    const exit = await engine.sandbox.kill('it hangs');
+    expect(exit).toMatchObject({ signal: 'SIGKILL', reason: 'it hangs' });
+    expect(deadAfter(pid, performance.now())).toBeLessThan(DEAD_MS_MAX);
+  });
+});
+
+describe('the agent', () => {
+  it('is killed: warden and engine go with it', async () => {
+    const driver = startDriver(installed, 'hold');
+    const { engine } = (await firstLine(driver)) as { engine: number };
+    const warden = parentOf(engine);
+    const started = performance.now();
+    driver.kill('SIGKILL');
+    expect(deadAfter(warden, started)).toBeLessThan(1_000);
+    expect(deadAfter(engine, started)).toBeLessThan(1_000);
+  });
+
+  it('gets Ctrl-C alone: signals of its terminal do not reach warden and engine', async () => {
+    const engine = await Attacked.start(place.folder);
+    const warden = parentOf(engine.sandbox.pid);
+    const session = (pid: number): string =>
+      readFileSync(`/proc/${pid}/stat`, 'latin1')
+        .replace(/^.*\) /, '')
+        .split(' ')[3] ?? '';
+    expect(session(warden)).toBe(String(warden));
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.kill(warden, signal);
+    await sleep(100);
+    expect(existsSync(`/proc/${warden}`)).toBe(true);
+    await engine.end();
+  });
+
+  it('ends an engine: nothing is left', async () => {
+    const engine = await Attacked.start(place.folder);
+    const { pid } = engine.sandbox;
+    const warden = parentOf(pid);
+    expect(await engine.end()).toMatchObject({ signal: 'SIGKILL', reason: 'the test is over' });
+    expect(existsSync(`/proc/${pid}`)).toBe(false);
+    for (let i = 0; i < 100 && existsSync(`/proc/${warden}`); i++) await sleep(10);
+    expect(existsSync(`/proc/${warden}`)).toBe(false);
+  });
+});
+
+describe('an engine that does not start', () => {
+  it('an entry that is missing, or fails at once, is an error or an exit, and leaves nothing', async () => {
+    const missing = sandboxPlatform().launch({
+      purpose: 'stage',
+      entry: `${place.folder}/missing.mjs`,
+      args: [],
+      files: [],
+    });
+    const ended = await missing.then((s) => s.exited);
+    expect(ended.code).not.toBe(0);
+    expect(ended.stderr_tail).toContain('missing.mjs');
+  });
+
+  it('a file that is missing is named', async () => {
+    await expect(
+      Attacked.start(place.folder, { files: [`${place.folder}/no-such-model.gguf`] }),
+    ).rejects.toMatchObject({ code: 'sandbox.file_missing' });
+  });
+});
+
+describe('support', () => {
+  it('finds out by trying', async () => {
+    expect(await sandboxPlatform().support()).toMatchObject({ ok: true, missing: [] });
+  });
+
+  it('refuses a platform without a sandbox, and arm64, with the choices', async () => {
+    await expect(sandboxPlatform('win32').support()).rejects.toMatchObject({
+      code: 'sandbox.unsupported_platform',
+    });
+    const { hostArch } = await import('../src/linux/arch.ts');
+    expect(() => hostArch('arm64')).toThrowError(
+      expect.objectContaining({ code: 'sandbox.unsupported_arch' }),
+    );
+  });
+});

@@ -131,7 +131,9 @@ export class Attacked {
   /** Records that arrived; waits for `count` of them. */
   async recorded(operation: string, count = 1): Promise<Violation[]> {
     for (let i = 0; i < 100; i++) {
-      const found = this.violations.slice(this.#from).filter((v) => v.operation === operation && !v.target.startsWith('/marker/'));
+      const found = this.violations
+        .slice(this.#from)
+        .filter((v) => v.operation === operation && !v.target.startsWith('/marker/'));
       if (found.length >= count) return found;
       await new Promise((resolve) => setTimeout(resolve, 20));
     }

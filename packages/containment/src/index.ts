@@ -1,2 +1,13 @@
+export type {
+  CanaryAttempt,
+  CanaryGroup,
+  CanaryInspection,
+  CanaryItem,
+  CanaryPhase,
+  CanaryReport,
+  CanaryState,
+  Declared,
+} from './canary/types.ts';
+export { type CanaryOptions, runCanary } from './canary/run.ts';
 export * from './platform.ts';
 export * from './sandbox.ts';

@@ -26,7 +26,7 @@ GROUP_ROWS = 11
 
 @dataclass(frozen=True)
 class Recipe:
-    schedule: tuple[tuple[int, float], ...] = ((-1, 0.0), (24, 4.5e-3), (150, 4.5e-3), (206, 2.7e-3), (228, 0.0024565573770491803), (300, 0.0))
+    schedule: tuple[tuple[int, float], ...] = ((-1, 0.0), (24, 3e-3), (600, 3e-3), (2400, 0.0))
     """(step, learning rate) pairs with straight lines between them; the last one is the end."""
     seed: int = 1
     weight_decay: float = 0.05

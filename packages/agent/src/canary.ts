@@ -1,19 +1,100 @@
 /** The canary on this node, one run at a time, as a stream of what it tried. */
-import type { SandboxPlatform } from '@minikeep/containment';
-import type { CanaryResponse } from '@minikeep/protocol/v1';
-import { MinikeepError } from '@minikeep/protocol';
+import {
+  runCanary,
+  type CanaryAttempt,
+  type CanaryInspection,
+  type CanaryReport,
+  type SandboxPlatform,
+} from '@minikeep/containment';
+import { EventQueue, MinikeepError, toMinikeepError } from '@minikeep/protocol';
+import type {
+  CanaryAttempt as AttemptMessage,
+  CanaryReport as ReportMessage,
+  CanaryResponse,
+} from '@minikeep/protocol/v1';
 import type { AgentConfig } from './config.ts';
 
 export interface NodeCanary {
   run(signal: AbortSignal): AsyncIterable<CanaryResponse>;
 }
 
-export function nodeCanary(_platform: SandboxPlatform, _config: AgentConfig): NodeCanary {
+/** More than a whole checklist, so that a slow reader loses nothing. */
+const EVENTS_MAX = 5_000;
+const DETAIL_LENGTH_MAX = 2_000;
+
+/** Fails with `canary.busy` while another run is under way, else as `runCanary`. */
+export function nodeCanary(platform: SandboxPlatform, config: AgentConfig): NodeCanary {
+  let busy = false;
   return {
-    run() {
-      throw new MinikeepError('canary.unsupported', 'this build has no canary', {
-        next: 'Build a version that has it.',
-      });
+    async *run(signal) {
+      if (busy)
+        throw new MinikeepError('canary.busy', `node ${config.node} is trying its canary already`, {
+          next: 'Wait for that run to end, then try again.',
+        });
+      busy = true;
+      const ended = new AbortController();
+      const events = new EventQueue<CanaryResponse>(EVENTS_MAX);
+      const running = runCanary(platform, {
+        signal: AbortSignal.any([signal, ended.signal]),
+        programs: config.program_folder,
+        cache: config.store.folder,
+        onAttempt: (attempt) =>
+          events.push({ event: { $case: 'attempt', value: attemptMessage(attempt) } }),
+      }).then(
+        (report) => {
+          events.push({
+            event: { $case: 'report', value: reportMessage(report, config.node) },
+          });
+          events.end();
+        },
+        (thrown: unknown) => events.end(toMinikeepError(thrown)),
+      );
+      try {
+        yield* events;
+      } finally {
+        // Whoever stops listening ends the run; the next one waits until its processes are gone.
+        ended.abort();
+        await running;
+        busy = false;
+      }
     },
+  };
+}
+
+function attemptMessage(attempt: CanaryAttempt): AttemptMessage {
+  const { name, title, refused, reported } = attempt;
+  const detail = attempt.fault === '' ? attempt.reported_as : attempt.fault;
+  return {
+    name,
+    title,
+    refused,
+    reported,
+    detail: detail.slice(0, DETAIL_LENGTH_MAX),
+    skipped: false,
+  };
+}
+
+/** What was looked at and did not hold; what held was no attempt, and is not counted as one. */
+function failedInspection(inspection: CanaryInspection): AttemptMessage {
+  const { name, title, finding } = inspection;
+  return {
+    name,
+    title,
+    refused: false,
+    reported: false,
+    detail: finding.slice(0, DETAIL_LENGTH_MAX),
+    skipped: false,
+  };
+}
+
+function reportMessage(report: CanaryReport, node: string): ReportMessage {
+  const broken = report.inspections.filter((inspection) => !inspection.ok);
+  return {
+    node,
+    platform: report.platform,
+    mechanism: report.mechanism,
+    attempts: [...report.attempts.map(attemptMessage), ...broken.map(failedInspection)],
+    passed: report.ok,
+    blind: report.state === 'blind',
   };
 }

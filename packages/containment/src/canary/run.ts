@@ -278,7 +278,7 @@ class Run {
     const attempt: CanaryAttempt = {
       name: nameOf(item, phase),
       group: item.group,
-      title: item.title,
+      title: titleOf(item, phase),
       phase,
       target: fill(item.target, facts),
       ...verdict,
@@ -303,6 +303,9 @@ class Run {
 /** One name for each attempt: an item that is tried in both phases says which. */
 const nameOf = (item: CanaryItem, phase: CanaryPhase): string =>
   phase === 'start' && item.phases.length > 1 ? `${item.id}-start` : item.id;
+
+const titleOf = (item: CanaryItem, phase: CanaryPhase): string =>
+  phase === 'start' && item.phases.length > 1 ? `${item.title}, while it loads` : item.title;
 
 function stateOf(
   attempts: readonly CanaryAttempt[],

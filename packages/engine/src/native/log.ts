@@ -55,11 +55,13 @@ export class LogCapture {
     return lines;
   }
 
-  /** The last error or warning since the last `drain`, for a message to the user; empty if there was none. */
-  lastProblem(): string {
-    const errors = this.#lines.filter((line) => line.level === 'error');
-    const lines = errors.length > 0 ? errors : this.#lines.filter((line) => line.level === 'warn');
-    return lines.at(-1)?.text ?? '';
+  /**
+   * The first error since the last `drain`, which names the cause (those after it say that loading failed); else the
+   * last warning; empty if there was neither.
+   */
+  problem(): string {
+    const of = (level: LogLevel): LogLine[] => this.#lines.filter((line) => line.level === level);
+    return (of('error')[0] ?? of('warn').at(-1))?.text ?? '';
   }
 
   #take(level: number, raw: string): void {

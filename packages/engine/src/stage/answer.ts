@@ -2,8 +2,14 @@
  * The text of one sequence's answer, token by token: whole characters only, no stop string and no part of one.
  */
 import type { FinishReason, SamplingParams } from '@minikeep/protocol';
-import type { Vocabulary } from '../text/vocabulary.ts';
 import { StopStrings } from './stop-strings.ts';
+
+/** What an answer needs of a vocabulary. */
+export interface Pieces {
+  isEog(token: number): boolean;
+  /** The bytes of one token. */
+  piece(token: number, special: boolean): Uint8Array;
+}
 
 export interface AnswerPiece {
   readonly text: string;
@@ -11,14 +17,14 @@ export interface AnswerPiece {
 }
 
 export class Answer {
-  readonly #vocabulary: Vocabulary;
+  readonly #vocabulary: Pieces;
   readonly #params: SamplingParams;
   readonly #stops: StopStrings;
   /** Holds back the bytes of an unfinished character; bytes that can't become one turn into U+FFFD. */
   #decoder = new TextDecoder('utf-8', { ignoreBOM: true });
   #finished = false;
 
-  constructor(vocabulary: Vocabulary, params: SamplingParams) {
+  constructor(vocabulary: Pieces, params: SamplingParams) {
     this.#vocabulary = vocabulary;
     this.#params = params;
     this.#stops = new StopStrings(params.stop);

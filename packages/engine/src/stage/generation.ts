@@ -29,6 +29,11 @@ export class Generation {
     this.#vocabulary = vocabulary;
   }
 
+  /** Throws `engine.sampling` for parameters that `apply` would not take. */
+  check(ops: readonly SequenceOp[]): void {
+    for (const op of ops) if (op.op === 'open') parseSampling(op.sampling);
+  }
+
   /**
    * Follows an operation. Closing a sequence whose answer still holds text back (the answer was cut short) returns
    * that text as an output without a token.

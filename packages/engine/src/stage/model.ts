@@ -115,7 +115,7 @@ function attachThreads(binding: Binding, context: Address, threads: number): Add
 }
 
 function failed(binding: Binding, code: string, what: string): MinikeepError {
-  const said = binding.log.lastProblem();
+  const said = binding.log.problem();
   return new MinikeepError(code, said === '' ? what : `${what}: ${said}`, {
     next: 'Check the file with `minikeep model show FILE`, and the free memory of this node.',
   });

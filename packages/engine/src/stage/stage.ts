@@ -146,6 +146,7 @@ export class Stage {
     this.#checkRows(frame);
     const after = afterStep(this.#positions, frame, this.#limits);
     if (this.#load.last) checkLogitsFit(frame.spans, this.info.n_vocab, this.#load.logits === true);
+    this.#generation?.check(frame.ops);
     const outputs: StepOutput[] = [];
     const rowsOut = this.#load.last
       ? undefined
@@ -318,7 +319,7 @@ export class Stage {
   }
 
   #decodeFailed(status: number): MinikeepError {
-    const said = this.#binding.log.lastProblem();
+    const said = this.#binding.log.problem();
     this.#binding.log.drain();
     const what = status === 1 ? 'no room in the cache' : `status ${status}`;
     return new MinikeepError(

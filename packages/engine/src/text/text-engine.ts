@@ -14,6 +14,8 @@ import { Vocabulary, type SpecialToken } from './vocabulary.ts';
 /** V8's own heap: a template that doubles a text again and again ends here. */
 const HEAP_MIB_MAX = 1024;
 const TEXT_LENGTH_MAX = 8 * 1024 * 1024;
+const WARM_UP_TEMPLATE =
+  "{% for m in messages %}{{ m['role'] | trim }}{% endfor %}{{ strftime_now('%Y') }}";
 
 type ChatRequest = Extract<TextRequest, { op: 'chat' }>;
 
@@ -56,21 +58,23 @@ export class TextEngine {
     return new TextEngine(vocabulary, plain, tools);
   }
 
-  /** Uses everything once, so that nothing has to be loaded after the seal. */
+  /**
+   * Uses everything once, so that nothing has to be loaded after the seal. The model's own template is not run: one
+   * that loops for ever would keep the engine from ever being ready.
+   */
   warmUp(): void {
     this.answer({ op: 'tokenize', text: 'a', add_special: true, parse_special: true });
     this.answer({ op: 'detokenize', tokens: [0], special: true });
-    try {
-      this.answer({
-        op: 'chat',
-        messages: [{ role: 'user', content: 'a' }],
-        add_generation_prompt: true,
-        now_seconds: 0,
-      });
-    } catch (thrown) {
-      // No template, or one that does not work: that is said to whoever asks for a chat.
-      if (!(thrown instanceof MinikeepError)) throw thrown;
-    }
+    const messages = [{ role: 'user', content: 'a' }];
+    new Placeholders(this.#special).hide(messages, WARM_UP_TEMPLATE);
+    new ChatTemplate(WARM_UP_TEMPLATE).render({
+      messages,
+      add_generation_prompt: true,
+      now_seconds: 0,
+      bos_token: '',
+      eos_token: '',
+      template_arguments: {},
+    });
   }
 
   /** Throws `engine.*`. */

@@ -12,6 +12,7 @@ import {
 } from '@minikeep/protocol';
 import { CHANNEL, type EngineFault, type ToEngine } from './messages.ts';
 import { openBinding, type Binding } from './native/binding.ts';
+import { guardProcess } from './native/guard.ts';
 import { leave } from './native/libc.ts';
 import { chooseLibraries } from './native/libraries.ts';
 import { SyncPipe } from './pipe/sync-pipe.ts';
@@ -108,6 +109,7 @@ function serveText(text: TextEngine): void {
 }
 
 async function main(): Promise<void> {
+  guardProcess();
   const binding = openBinding(chooseLibraries(process.argv.slice(2)));
   pipe.send({ type: 'hello', llama_version: binding.version, backends: binding.backends });
   forwardLog(binding);

@@ -1,0 +1,131 @@
+/**
+ * The Seatbelt profile of one engine: exact files, everything else denied, each denial carrying a tag that no other
+ * process knows. Sources: design notes on Seatbelt (read in public sources, never run here) and their corrections:
+ * last rule wins, so the denies that matter stand after `system.sb`, whose contents Apple changes.
+ */
+import { MinikeepError } from '@minikeep/protocol';
+
+export interface ProfileOptions {
+  /** Random per engine: any process can log text. */
+  readonly tag: string;
+  /** Node's program; canonical, as all paths here. */
+  readonly program: string;
+  /** Exact files that may be read. */
+  readonly files: readonly string[];
+}
+
+const TAG = /^[A-Za-z0-9-]{16,64}$/;
+const PATH_CHARACTERS_MAX = 1024;
+const FILES_MAX = 4096;
+const COMPILER_SERVICE = 'com.apple.MTLCompilerService';
+/** What a GPU engine must reach; four independent findings agree. */
+const GPU_CLIENTS = ['AGXDeviceUserClient', 'IOSurfaceRootUserClient'];
+/** Machine facts that Node and ggml ask for; the rest shows serial data and process lists. */
+const SYSCTLS = [
+  'hw.',
+  'kern.ostype',
+  'kern.osrelease',
+  'kern.osversion',
+  'kern.version',
+  'machdep.cpu.',
+];
+/** /System as a whole would open users' files by /System/Volumes/Data. */
+const SYSTEM_FOLDERS = [
+  '/System/Library',
+  '/System/Cryptexes',
+  '/System/Volumes/Preboot/Cryptexes/OS',
+  '/usr/lib',
+  '/private/var/db/dyld',
+];
+/** Denied after the import, whatever it allowed. */
+const DENIED = [
+  'network*',
+  'file-write*',
+  'file-ioctl',
+  'file-link',
+  'file-clone',
+  'system-socket',
+  'system-fsctl',
+  'process-fork',
+  'ipc-posix-shm*',
+  'ipc-posix-sem*',
+  'ipc-sysv*',
+  'mach-register',
+  'job-creation',
+  'appleevent-send',
+  'user-preference*',
+  'iokit-set-properties',
+  'dynamic-code-generation',
+];
+
+const hasControl = (text: string): boolean => [...text].some((c) => c < ' ' || c === '\u007f');
+
+/** A Scheme string; refuses what could end it. */
+function quoted(text: string): string {
+  if (text.length === 0 || text.length > PATH_CHARACTERS_MAX || hasControl(text))
+    throw new MinikeepError(
+      'sandbox.bad_path',
+      `${JSON.stringify(text.slice(0, 200))} can't stand in a sandbox profile`,
+      {
+        next: 'Use a path without control characters, of at most 1,024 characters.',
+      },
+    );
+  return `"${text.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"`;
+}
+
+/** `/var`, `/tmp` and `/etc` are links on macOS, which Seatbelt does not follow. */
+function canonical(file: string): string {
+  const parts = file.split('/');
+  if (
+    !file.startsWith('/') ||
+    parts.includes('..') ||
+    parts.includes('.') ||
+    /^\/(var|tmp|etc)(\/|$)/.test(file)
+  )
+    throw new MinikeepError('sandbox.path_not_canonical', `${file} is not a canonical path`, {
+      next: 'Resolve links first: /private/var, not /var.',
+    });
+  return quoted(file);
+}
+
+/** The profile's text. Throws `sandbox.bad_path`, `sandbox.path_not_canonical`, `sandbox.bad_tag`, `sandbox.too_many_files`. */
+export function seatbeltProfile({ tag, program, files }: ProfileOptions): string {
+  if (!TAG.test(tag))
+    throw new MinikeepError(
+      'sandbox.bad_tag',
+      'the tag of a sandbox profile must be 16 to 64 letters, digits or dashes',
+      {
+        next: 'This is a fault in minikeep: report it.',
+      },
+    );
+  if (files.length > FILES_MAX)
+    throw new MinikeepError('sandbox.too_many_files', `${files.length} files for one engine`, {
+      next: 'Load a model with fewer parts.',
+    });
+  const deny = (what: string, filter = ''): string =>
+    `(deny ${what}${filter} (with message ${quoted(tag)}))`;
+  const literals = [...new Set([program, ...files])].map(
+    (file) => `  (literal ${canonical(file)})`,
+  );
+  const folders = SYSTEM_FOLDERS.map((folder) => `  (subpath ${quoted(folder)})`);
+  const readable = ['  (literal "/")', ...folders, ...literals].join('\n');
+  return [
+    '(version 1)',
+    deny('default'),
+    '(import "system.sb")',
+    deny('mach-lookup'),
+    `(allow mach-lookup (xpc-service-name ${quoted(COMPILER_SERVICE)}) (global-name ${quoted(COMPILER_SERVICE)}))`,
+    deny('iokit-open*'),
+    `(allow iokit-open ${GPU_CLIENTS.map((name) => `(iokit-user-client-class ${quoted(name)})`).join(' ')})`,
+    deny('sysctl*'),
+    `(allow sysctl-read ${SYSCTLS.map((name) => (name.endsWith('.') ? `(sysctl-name-prefix ${quoted(name)})` : `(sysctl-name ${quoted(name)})`)).join(' ')})`,
+    deny('file-read*'),
+    `(allow file-read-data file-read-metadata\n${readable})`,
+    deny('process-exec*'),
+    `(allow process-exec* (literal ${canonical(program)}))`,
+    deny('signal', ' (target others)'),
+    deny('process-info*', ' (target others)'),
+    ...DENIED.map((what) => deny(what)),
+    '',
+  ].join('\n');
+}

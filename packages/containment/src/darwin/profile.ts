@@ -58,7 +58,7 @@ const DENIED = [
   'dynamic-code-generation',
 ];
 
-const hasControl = (text: string): boolean => [...text].some((c) => c < ' ' || c === '\u007f');
+const hasControl = (text: string): boolean => text.split('').some((c) => c < ' ' || c === '\u007f');
 
 /** A Scheme string; refuses what could end it. */
 function quoted(text: string): string {

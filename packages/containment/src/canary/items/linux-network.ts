@@ -1,81 +1,29 @@
 /**
- * Networks and names. Each address is tried twice: through a socket of its own, and through a descriptor that is
- * already there, so that the report names the address even where no socket is ever made. Addresses belong to
- * documentation (RFC 5737, RFC 3849) or to the runner itself: a hole found here harms nobody.
+ * Networks. Addresses belong to documentation (RFC 5737, RFC 3849) or to the runner itself: a hole found here harms
+ * nobody.
  */
-import type { Address, Arg, Step, Way } from '../types.ts';
-import { BOTH, chain, group, type Row, SEALED, way } from './build.ts';
-
-const AF_UNIX = 1;
-const AF_INET = 2;
-const AF_NETLINK = 16;
-const AF_INET6 = 10;
-const AF_PACKET = 17;
-const AF_VSOCK = 40;
-const STREAM = 1;
-const DATAGRAM = 2;
-const RAW = 3;
-/** SOCK_NONBLOCK: a hole must not make the canary wait for a network. */
-const NONBLOCK = 0o4000;
-const INHERITED = 0;
-const SOL_SOCKET = 1;
-const SO_BROADCAST = 6;
-const PAYLOAD: Arg = { text: 'canary' };
-const PAYLOAD_BYTES = 6;
-
-const familyOf = (address: Address): number =>
-  ({ inet: AF_INET, inet6: AF_INET6, unix: AF_UNIX, abstract: AF_UNIX, vsock: AF_VSOCK })[
-    address.family
-  ];
-
-/** As the warden writes it. */
-function text(address: Address): string {
-  switch (address.family) {
-    case 'inet':
-      return `${address.host}:${address.port}`;
-    case 'inet6':
-      return `[${address.host}]:${address.port}`;
-    case 'unix':
-      return address.path;
-    case 'abstract':
-      return `@${address.name}`;
-    case 'vsock':
-      return `vsock ${address.cid}:${address.port}`;
-  }
-}
-
-const socket = (family: number, type: number, protocol = 0): Step => ({
-  call: 'socket',
-  args: [family, type | NONBLOCK, protocol],
-  keep: 'fd',
-});
-
-function connects(address: Address): Way[] {
-  const kind = familyOf(address) === AF_UNIX ? 'ipc' : 'network';
-  const to: Arg = { sockaddr: address };
-  return [
-    chain(
-      kind,
-      'connect',
-      [socket(familyOf(address), STREAM), { call: 'connect', args: ['$fd', to] }],
-      text(address),
-    ),
-    way(kind, 'connect', [INHERITED, to], text(address)),
-  ];
-}
-
-function sends(address: Address, payload: Arg = PAYLOAD, bytes = PAYLOAD_BYTES): Way[] {
-  const rest: Arg[] = [payload, bytes, 0, { sockaddr: address }];
-  return [
-    chain(
-      'network',
-      'sendto',
-      [socket(familyOf(address), DATAGRAM), { call: 'sendto', args: ['$fd', ...rest] }],
-      text(address),
-    ),
-    way('network', 'sendto', [INHERITED, ...rest], text(address)),
-  ];
-}
+import type { Address, Arg } from '../types.ts';
+import { BOTH, chain, group, type Row, way } from './build.ts';
+import { LINUX_NAMES } from './linux-names.ts';
+import {
+  AF_INET,
+  AF_INET6,
+  AF_NETLINK,
+  AF_PACKET,
+  AF_VSOCK,
+  DATAGRAM,
+  INHERITED,
+  PAYLOAD,
+  PAYLOAD_BYTES,
+  RAW,
+  SOL_SOCKET,
+  SO_BROADCAST,
+  STREAM,
+  connects,
+  sends,
+  socket,
+  text,
+} from './socket-ways.ts';
 
 const tcp = (id: string, title: string, address: Address): Row => ({
   id: `tcp-${id}`,
@@ -88,12 +36,6 @@ const udp = (id: string, title: string, address: Address): Row => ({
   title: `UDP to ${title}`,
   target: text(address),
   ways: sends(address),
-});
-const local = (id: string, title: string, address: Address): Row => ({
-  id,
-  title,
-  target: text(address),
-  ways: connects(address),
 });
 
 const V4 = '192.0.2.1';
@@ -284,140 +226,4 @@ const network: Row[] = [
   },
 ];
 
-/** A DNS question (RFC 1035): class IN, recursion wanted. */
-export function dnsQuestion(name: string, type: number): Buffer {
-  const labels = name.split('.').flatMap((label) => [label.length, ...Buffer.from(label)]);
-  return Buffer.from([0x4d, 0x4b, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, ...labels, 0, 0, type, 0, 1]);
-}
-
-/** `.invalid` never resolves (RFC 2606): even a hole tells the world nothing. */
-const NAME = 'canary.minikeep.invalid';
-
-function asks(id: string, title: string, address: Address, type: number, typeName: string): Row {
-  const name = `${id}.${NAME}`;
-  const question = dnsQuestion(name, type);
-  const rest: Arg[] = [
-    { hex: question.toString('hex') },
-    question.length,
-    0,
-    { sockaddr: address },
-  ];
-  const target = `${typeName} ${name}`;
-  return {
-    id,
-    title,
-    target: `${text(address)}, question ${target}`,
-    ways: [
-      chain(
-        'dns',
-        'sendto',
-        [socket(familyOf(address), DATAGRAM), { call: 'sendto', args: ['$fd', ...rest] }],
-        target,
-      ),
-      way('dns', 'sendto', [INHERITED, ...rest], target),
-    ],
-  };
-}
-
-const names: Row[] = [
-  {
-    id: 'getaddrinfo',
-    title: 'a name looked up by the C library',
-    target: `library.${NAME}`,
-    ways: [
-      chain(
-        'dns',
-        ['sendto', 'sendmsg', 'sendmmsg'],
-        [{ call: 'verb:resolve', args: [{ text: `library.${NAME}` }] }],
-        `library.${NAME}`,
-      ),
-    ],
-  },
-  asks(
-    'udp',
-    'a DNS question of its own',
-    { family: 'inet', host: '192.0.2.53', port: 53 },
-    16,
-    'TXT',
-  ),
-  asks(
-    'udp6',
-    'a DNS question over IPv6',
-    { family: 'inet6', host: '2001:db8::53', port: 53 },
-    28,
-    'AAAA',
-  ),
-  asks(
-    'mdns',
-    'a question to all neighbours (mDNS)',
-    { family: 'inet', host: '224.0.0.251', port: 5353 },
-    12,
-    'PTR',
-  ),
-  {
-    id: 'tcp',
-    title: 'DNS over TCP',
-    target: '192.0.2.53:53',
-    ways: connects({ family: 'inet', host: '192.0.2.53', port: 53 }),
-  },
-];
-
-const sockets: Row[] = [
-  local('path', 'a service of this machine by its socket file', {
-    family: 'unix',
-    path: '{socket}',
-  }),
-  local('abstract', 'a service of this machine by an abstract name', {
-    family: 'abstract',
-    name: '{abstract}',
-  }),
-  local('docker', 'the container service', { family: 'unix', path: '/run/docker.sock' }),
-  local('syslog', 'the system log', { family: 'unix', path: '/dev/log' }),
-  local('journal', "the journal's socket", { family: 'unix', path: '/run/systemd/journal/socket' }),
-  local('dbus', 'the message bus', { family: 'unix', path: '/run/dbus/system_bus_socket' }),
-  local('usbmuxd', 'phones on USB', { family: 'unix', path: '/var/run/usbmuxd' }),
-  local('resolver', "systemd's resolver", {
-    family: 'unix',
-    path: '/run/systemd/resolve/io.systemd.Resolve',
-  }),
-  {
-    id: 'pair',
-    title: 'a pair of sockets',
-    target: 'socketpair',
-    ways: [way('ipc', 'socketpair', [AF_UNIX, STREAM, 0, { bytes: 8 }])],
-  },
-  {
-    id: 'pass-descriptor',
-    title: 'handing a descriptor to another process (SCM_RIGHTS)',
-    target: 'standard output',
-    ways: [
-      way('network', 'sendmsg', [
-        1,
-        // msghdr with one control message: length 20, SOL_SOCKET, SCM_RIGHTS, descriptor 0.
-        {
-          words: [
-            0,
-            0,
-            { words: [PAYLOAD, PAYLOAD_BYTES] },
-            1,
-            { words: [20, 0x1_0000_0001, 0] },
-            24,
-            0,
-          ],
-        },
-        0,
-      ]),
-      way('network', 'recvmsg', [
-        INHERITED,
-        { words: [0, 0, { words: [{ bytes: 16 }, 16] }, 1, 0, 0, 0] },
-        0,
-      ]),
-    ],
-  },
-];
-
-export const LINUX_NETWORK = [
-  ...group('network', 'linux', BOTH, network),
-  ...group('names', 'linux', BOTH, names),
-  ...group('sockets', 'linux', SEALED, sockets),
-];
+export const LINUX_NETWORK = [...group('network', 'linux', BOTH, network), ...LINUX_NAMES];

@@ -39,7 +39,10 @@ export function groupLines(group: Group, options: GroupLinesOptions): string[] {
   const tried = group.attempts.filter((attempt) => !attempt.skipped);
   const bad = tried.filter((attempt) => outcomeOf(attempt) !== 'held');
   const shown = options.all ? group.attempts : bad;
-  const titles = tried.map((attempt) => attempt.title).join(', ');
+  // What was tried in both phases is one way out.
+  const titles = [
+    ...new Set(tried.map(({ title }) => title.replace(/, while it loads$/, ''))),
+  ].join(', ');
   const mark = bad.length === 0 ? '✓' : '✗';
   const head = `  ${mark} ${group.name.padEnd(10)} ${String(tried.length - bad.length).padStart(2)} of ${tried.length} refused and reported`;
   const lines = tried.length === 0 ? [`  – ${group.name.padEnd(10)} nothing to try here`] : [head];

@@ -1,3 +1,4 @@
+/** What the rest of minikeep sees of the sandbox: one platform interface, and the canary that tries it. */
 export type {
   CanaryAttempt,
   CanaryGroup,

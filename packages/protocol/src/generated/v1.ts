@@ -56,6 +56,8 @@ export {
   MissingSupport,
   Violation,
   CanaryAttempt,
+  CanaryInspection,
+  CanaryDeclared,
   CanaryReport,
 } from './minikeep/v1/common.ts';
 export {

@@ -134,6 +134,35 @@ export interface CanaryAttempt {
   detail: string;
   /** This platform has no such way out; counts neither as refused nor as failed. */
   skipped: boolean;
+  /** network, names, sockets, programs, … : what kind of way it is. */
+  group: string;
+  /** start: the engine is still loading; sealed: it computes. */
+  phase: string;
+  /** What it wanted to reach. */
+  target: string;
+  /** The sandbox's own words: kind, operation and target of what it reported. */
+  reportedAs: string;
+  /** What the canary itself saw: the call at which it broke off, and the answer. */
+  observed: string;
+  /** More than 1 only where a lossy monitor made it necessary to try again. */
+  tries: number;
+  /** Why it did not pass; empty when it did. */
+  fault: string;
+}
+
+/** Something that can be looked at but not reported: no descriptor left open, no core file. */
+export interface CanaryInspection {
+  name: string;
+  title: string;
+  ok: boolean;
+  finding: string;
+}
+
+/** What no test from inside can show. */
+export interface CanaryDeclared {
+  name: string;
+  what: string;
+  why: string;
 }
 
 export interface CanaryReport {
@@ -144,6 +173,12 @@ export interface CanaryReport {
   passed: boolean;
   /** At least one attempt was refused and not seen. */
   blind: boolean;
+  startedAtSeconds: number;
+  durationSeconds: number;
+  inspections: CanaryInspection[];
+  declared: CanaryDeclared[];
+  /** Violations that no attempt explains. */
+  unexplained: string[];
 }
 
 function createBaseErrorDetail(): ErrorDetail {
@@ -972,7 +1007,21 @@ export const Violation: MessageFns<Violation> = {
 };
 
 function createBaseCanaryAttempt(): CanaryAttempt {
-  return { name: "", title: "", refused: false, reported: false, detail: "", skipped: false };
+  return {
+    name: "",
+    title: "",
+    refused: false,
+    reported: false,
+    detail: "",
+    skipped: false,
+    group: "",
+    phase: "",
+    target: "",
+    reportedAs: "",
+    observed: "",
+    tries: 0,
+    fault: "",
+  };
 }
 
 export const CanaryAttempt: MessageFns<CanaryAttempt> = {
@@ -994,6 +1043,27 @@ export const CanaryAttempt: MessageFns<CanaryAttempt> = {
     }
     if (message.skipped !== false) {
       writer.uint32(48).bool(message.skipped);
+    }
+    if (message.group !== "") {
+      writer.uint32(58).string(message.group);
+    }
+    if (message.phase !== "") {
+      writer.uint32(66).string(message.phase);
+    }
+    if (message.target !== "") {
+      writer.uint32(74).string(message.target);
+    }
+    if (message.reportedAs !== "") {
+      writer.uint32(82).string(message.reportedAs);
+    }
+    if (message.observed !== "") {
+      writer.uint32(90).string(message.observed);
+    }
+    if (message.tries !== 0) {
+      writer.uint32(96).uint32(message.tries);
+    }
+    if (message.fault !== "") {
+      writer.uint32(106).string(message.fault);
     }
     return writer;
   },
@@ -1059,6 +1129,62 @@ export const CanaryAttempt: MessageFns<CanaryAttempt> = {
             message.skipped = reader.bool();
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.group = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.phase = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.target = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.reportedAs = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.observed = reader.string();
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.tries = reader.uint32();
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.fault = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1082,12 +1208,201 @@ export const CanaryAttempt: MessageFns<CanaryAttempt> = {
     message.reported = object.reported ?? false;
     message.detail = object.detail ?? "";
     message.skipped = object.skipped ?? false;
+    message.group = object.group ?? "";
+    message.phase = object.phase ?? "";
+    message.target = object.target ?? "";
+    message.reportedAs = object.reportedAs ?? "";
+    message.observed = object.observed ?? "";
+    message.tries = object.tries ?? 0;
+    message.fault = object.fault ?? "";
+    return message;
+  },
+};
+
+function createBaseCanaryInspection(): CanaryInspection {
+  return { name: "", title: "", ok: false, finding: "" };
+}
+
+export const CanaryInspection: MessageFns<CanaryInspection> = {
+  encode(message: CanaryInspection, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.title !== "") {
+      writer.uint32(18).string(message.title);
+    }
+    if (message.ok !== false) {
+      writer.uint32(24).bool(message.ok);
+    }
+    if (message.finding !== "") {
+      writer.uint32(34).string(message.finding);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CanaryInspection {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCanaryInspection();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.title = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.ok = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.finding = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<CanaryInspection>): CanaryInspection {
+    return CanaryInspection.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CanaryInspection>): CanaryInspection {
+    const message = createBaseCanaryInspection();
+    message.name = object.name ?? "";
+    message.title = object.title ?? "";
+    message.ok = object.ok ?? false;
+    message.finding = object.finding ?? "";
+    return message;
+  },
+};
+
+function createBaseCanaryDeclared(): CanaryDeclared {
+  return { name: "", what: "", why: "" };
+}
+
+export const CanaryDeclared: MessageFns<CanaryDeclared> = {
+  encode(message: CanaryDeclared, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.what !== "") {
+      writer.uint32(18).string(message.what);
+    }
+    if (message.why !== "") {
+      writer.uint32(26).string(message.why);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CanaryDeclared {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCanaryDeclared();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.what = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.why = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<CanaryDeclared>): CanaryDeclared {
+    return CanaryDeclared.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CanaryDeclared>): CanaryDeclared {
+    const message = createBaseCanaryDeclared();
+    message.name = object.name ?? "";
+    message.what = object.what ?? "";
+    message.why = object.why ?? "";
     return message;
   },
 };
 
 function createBaseCanaryReport(): CanaryReport {
-  return { node: "", platform: "", mechanism: "", attempts: [], passed: false, blind: false };
+  return {
+    node: "",
+    platform: "",
+    mechanism: "",
+    attempts: [],
+    passed: false,
+    blind: false,
+    startedAtSeconds: 0,
+    durationSeconds: 0,
+    inspections: [],
+    declared: [],
+    unexplained: [],
+  };
 }
 
 export const CanaryReport: MessageFns<CanaryReport> = {
@@ -1109,6 +1424,21 @@ export const CanaryReport: MessageFns<CanaryReport> = {
     }
     if (message.blind !== false) {
       writer.uint32(48).bool(message.blind);
+    }
+    if (message.startedAtSeconds !== 0) {
+      writer.uint32(57).double(message.startedAtSeconds);
+    }
+    if (message.durationSeconds !== 0) {
+      writer.uint32(65).double(message.durationSeconds);
+    }
+    for (const v of message.inspections) {
+      CanaryInspection.encode(v!, writer.uint32(74).fork()).join();
+    }
+    for (const v of message.declared) {
+      CanaryDeclared.encode(v!, writer.uint32(82).fork()).join();
+    }
+    for (const v of message.unexplained) {
+      writer.uint32(90).string(v!);
     }
     return writer;
   },
@@ -1174,6 +1504,46 @@ export const CanaryReport: MessageFns<CanaryReport> = {
             message.blind = reader.bool();
             continue;
           }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.startedAtSeconds = reader.double();
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.durationSeconds = reader.double();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.inspections.push(CanaryInspection.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.declared.push(CanaryDeclared.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.unexplained.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1197,6 +1567,11 @@ export const CanaryReport: MessageFns<CanaryReport> = {
     message.attempts = object.attempts?.map((e) => CanaryAttempt.fromPartial(e)) || [];
     message.passed = object.passed ?? false;
     message.blind = object.blind ?? false;
+    message.startedAtSeconds = object.startedAtSeconds ?? 0;
+    message.durationSeconds = object.durationSeconds ?? 0;
+    message.inspections = object.inspections?.map((e) => CanaryInspection.fromPartial(e)) || [];
+    message.declared = object.declared?.map((e) => CanaryDeclared.fromPartial(e)) || [];
+    message.unexplained = object.unexplained?.map((e) => e) || [];
     return message;
   },
 };

@@ -1,17 +1,8 @@
 /** The canary on this node, one run at a time, as a stream of what it tried. */
-import {
-  runCanary,
-  type CanaryAttempt,
-  type CanaryInspection,
-  type CanaryReport,
-  type SandboxPlatform,
-} from '@minikeep/containment';
+import { runCanary, type SandboxPlatform } from '@minikeep/containment';
 import { EventQueue, MinikeepError, toMinikeepError } from '@minikeep/protocol';
-import type {
-  CanaryAttempt as AttemptMessage,
-  CanaryReport as ReportMessage,
-  CanaryResponse,
-} from '@minikeep/protocol/v1';
+import type { CanaryResponse } from '@minikeep/protocol/v1';
+import { attemptMessage, reportMessage } from './canary-message.ts';
 import type { AgentConfig } from './config.ts';
 
 export interface NodeCanary {
@@ -20,7 +11,6 @@ export interface NodeCanary {
 
 /** More than a whole checklist, so that a slow reader loses nothing. */
 const EVENTS_MAX = 5_000;
-const DETAIL_LENGTH_MAX = 2_000;
 
 /** Fails with `canary.busy` while another run is under way, else as `runCanary`. */
 export function nodeCanary(platform: SandboxPlatform, config: AgentConfig): NodeCanary {
@@ -58,43 +48,5 @@ export function nodeCanary(platform: SandboxPlatform, config: AgentConfig): Node
         busy = false;
       }
     },
-  };
-}
-
-function attemptMessage(attempt: CanaryAttempt): AttemptMessage {
-  const { name, title, refused, reported } = attempt;
-  const detail = attempt.fault === '' ? attempt.reported_as : attempt.fault;
-  return {
-    name,
-    title,
-    refused,
-    reported,
-    detail: detail.slice(0, DETAIL_LENGTH_MAX),
-    skipped: false,
-  };
-}
-
-/** What was looked at and did not hold; what held was no attempt, and is not counted as one. */
-function failedInspection(inspection: CanaryInspection): AttemptMessage {
-  const { name, title, finding } = inspection;
-  return {
-    name,
-    title,
-    refused: false,
-    reported: false,
-    detail: finding.slice(0, DETAIL_LENGTH_MAX),
-    skipped: false,
-  };
-}
-
-function reportMessage(report: CanaryReport, node: string): ReportMessage {
-  const broken = report.inspections.filter((inspection) => !inspection.ok);
-  return {
-    node,
-    platform: report.platform,
-    mechanism: report.mechanism,
-    attempts: [...report.attempts.map(attemptMessage), ...broken.map(failedInspection)],
-    passed: report.ok,
-    blind: report.state === 'blind',
   };
 }

@@ -11,8 +11,8 @@ import type { NodeLink } from './node-link.ts';
 
 /** Several are buffered on the way: small ones keep every process small. The agent takes up to 4 MiB. */
 const CHUNK_BYTES_MAX = 256 * 1024;
-/** Slices under way at once: they are read from one disk. */
-const TRANSFERS_MAX = 2;
+/** Slices under way at once. They are read from one disk, and each one more costs the coordinator some 10 MiB. */
+const TRANSFERS_MAX = 1;
 
 export interface SliceForNode {
   readonly node: NodeLink;

@@ -28,5 +28,5 @@ export const SPLIT_PARTS_MAX = 1024;
 export const LAYERS_MAX = 1024;
 /** A row of the residual stream; bounds what `n_embd` may claim. */
 export const EMBEDDING_LENGTH_MAX = 65_536;
-/** Slices are read and handed on in pieces of this size, two at most at a time. */
-export const COPY_BYTES = 4 * 1024 * 1024;
+/** Slices are read and handed on in pieces of this size; larger ones pile up in the sender on a fast link. */
+export const COPY_BYTES = 512 * 1024;

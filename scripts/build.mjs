@@ -1,10 +1,10 @@
 // Bundles each of minikeep's processes into one file under dist/, beside the native libraries they load.
-// One file a process: the sandbox's list of readable files is then short and exact.
+// One file a process: the sandbox's list of readable files is then short and exact. Only the command line, which
+// no sandbox holds, is in pieces: a piece is read when a command needs it, and help comes at once.
 import { build } from 'esbuild';
 import {
   chmodSync,
   copyFileSync,
-  existsSync,
   mkdirSync,
   readdirSync,
   realpathSync,
@@ -18,9 +18,9 @@ import { fileURLToPath } from 'node:url';
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
 const DIST = path.join(ROOT, 'dist');
 
+const COMMAND_LINE = { minikeep: 'packages/cli/src/main.ts' };
 /** Process name → its main. */
 const PROCESSES = {
-  minikeep: 'packages/cli/src/main.ts',
   agent: 'packages/agent/src/main.ts',
   coordinator: 'packages/coordinator/src/main.ts',
   engine: 'packages/engine/src/main.ts',
@@ -63,12 +63,8 @@ const started = performance.now();
 const startedAt = new Date();
 rmSync(path.join(DIST, '.built'), { force: true });
 mkdirSync(path.join(DIST, 'lib'), { recursive: true });
-const entryPoints = Object.fromEntries(
-  Object.entries(PROCESSES).filter(([, file]) => existsSync(path.join(ROOT, file))),
-);
-const { metafile } = await build({
+const options = {
   metafile: true,
-  entryPoints,
   outdir: DIST,
   outExtension: { '.js': '.mjs' },
   bundle: true,
@@ -84,7 +80,20 @@ const { metafile } = await build({
   banner: {
     js: `import { createRequire as __minikeepRequire } from 'node:module'; const require = __minikeepRequire(import.meta.url);`,
   },
-});
+};
+// Pieces have names that follow from what is in them; those of the last build would stay for ever.
+for (const name of readdirSync(DIST))
+  if (/^minikeep-.*\.mjs$/.test(name)) rmSync(path.join(DIST, name));
+const builds = await Promise.all([
+  build({ ...options, entryPoints: PROCESSES }),
+  build({
+    ...options,
+    entryPoints: COMMAND_LINE,
+    splitting: true,
+    chunkNames: 'minikeep-[name]-[hash]',
+  }),
+]);
+const programs = Object.keys({ ...COMMAND_LINE, ...PROCESSES });
 const { koffi, libs } = nativeFiles();
 /** Replaces a file by a new one, so that a running process keeps the one it has mapped. */
 function place(from, to, mode) {
@@ -96,11 +105,11 @@ place(koffi, path.join(DIST, 'koffi.node'), 0o755);
 for (const name of readdirSync(libs))
   if (/^lib.*\.(so|dylib)$|\.metal(lib)?$/.test(name) && !name.startsWith('libllama-common'))
     place(path.join(libs, name), path.join(DIST, 'lib', name), 0o755);
-for (const name of Object.keys(entryPoints)) chmodSync(path.join(DIST, `${name}.mjs`), 0o755);
+for (const name of programs) chmodSync(path.join(DIST, `${name}.mjs`), 0o755);
 // What was bundled, for THIRD-PARTY-NOTICES: folders of packages that are not ours.
-const folders = Object.keys(metafile.inputs).map(
-  (file) => /^(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1],
-);
+const folders = builds
+  .flatMap(({ metafile }) => Object.keys(metafile.inputs))
+  .map((file) => /^(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1]);
 writeFileSync(
   path.join(DIST, 'bundled.json'),
   `${JSON.stringify([...new Set(folders.filter(Boolean))].sort(), null, 2)}\n`,
@@ -109,5 +118,5 @@ writeFileSync(
 writeFileSync(path.join(DIST, '.built'), `${startedAt.toISOString()}\n`);
 utimesSync(path.join(DIST, '.built'), startedAt, startedAt);
 process.stderr.write(
-  `minikeep: built ${Object.keys(entryPoints).length} programs in ${((performance.now() - started) / 1000).toFixed(1)} s\n`,
+  `minikeep: built ${programs.length} programs in ${((performance.now() - started) / 1000).toFixed(1)} s\n`,
 );

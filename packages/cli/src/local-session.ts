@@ -1,7 +1,7 @@
 /** A throw-away cluster for the time of one command, gone whatever ends that command. */
 import { toMinikeepError } from '@minikeep/protocol';
 import type { CommandContext } from './command-context.ts';
-import { startLocalCluster, type LocalCluster } from './local-cluster.ts';
+import type { LocalCluster } from './local-cluster.ts';
 
 /** Said wherever engines run without walls; JSON says it in its own fields. */
 export const UNSAFE_WARNING =
@@ -26,6 +26,9 @@ export async function withLocalSession<T>(
   let forget = (): void => {};
   let cluster: LocalCluster | undefined;
   try {
+    // Loaded only here: certificates and gRPC are most of the program, and most mistakes are found before them.
+    const { startLocalCluster } = await import('./local-cluster.ts');
+    options.signal.throwIfAborted();
     cluster = await startLocalCluster({
       nodes: options.nodes,
       unsafeNoSandbox: options.unsafeNoSandbox,

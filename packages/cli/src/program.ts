@@ -1,14 +1,20 @@
-/** Commands, flags and help. What a command does is in commands/; this file only says what can be typed. */
-import { DEFAULT_SAMPLING, STOP_STRING_LENGTH_MAX, STOP_STRINGS_MAX } from '@minikeep/protocol';
+/**
+ * Commands, flags and help. What a command does is in commands/; this file only says what can be typed. A command's
+ * code is loaded when it is called, so that help and usage errors come at once.
+ */
+import {
+  DEFAULT_SAMPLING,
+  MINIKEEP_VERSION,
+  STOP_STRING_LENGTH_MAX,
+  STOP_STRINGS_MAX,
+} from '@minikeep/protocol';
 import { Command, Option } from 'commander';
 import type { CommandContext, CommonFlags } from './command-context.ts';
-import { canary } from './commands/canary.ts';
-import { demo, type DemoFlags } from './commands/demo.ts';
-import { modelCheck, type ModelCheckFlags } from './commands/model-check.ts';
-import { modelShow, type ModelShowFlags } from './commands/model-show.ts';
-import { planCommand, type PlanFlags } from './commands/plan.ts';
+import type { DemoFlags } from './commands/demo.ts';
+import type { ModelCheckFlags } from './commands/model-check.ts';
+import type { ModelShowFlags } from './commands/model-show.ts';
+import type { PlanFlags } from './commands/plan.ts';
 import type { RunFlags } from './commands/ready.ts';
-import { run } from './commands/run.ts';
 import {
   CHECK_TOKENS_MAX,
   CONTEXT_MAX,
@@ -22,15 +28,13 @@ import {
 } from './defaults.ts';
 import * as read from './options.ts';
 
-export const VERSION = '0.1.0';
-
 /** Every command ends by handing its exit code to `ended`. */
 export function makeProgram(context: CommandContext, ended: (exitCode: number) => void): Command {
   const program = new Command('minikeep')
     .description(
       'Runs one large model on several small machines, split by layers, every engine in a sandbox.',
     )
-    .version(VERSION, '--version', 'print the version')
+    .version(MINIKEEP_VERSION, '--version', 'print the version')
     .helpOption('-h, --help', 'show what a command does and how')
     .helpCommand('help [command]', 'the same as --help')
     .addHelpText(
@@ -160,9 +164,10 @@ Examples:
   minikeep run ./model.gguf --cuts 10,20 - < question.txt
   minikeep run ./model.gguf "Hello" --json | jq -r 'select(.type=="token").text'`,
     )
-    .action(async (first: string | undefined, second: string | undefined, flags: RunFlags) =>
-      ended(await run(context, first, second, flags)),
-    );
+    .action(async (first: string | undefined, second: string | undefined, flags: RunFlags) => {
+      const { run } = await import('./commands/run.ts');
+      ended(await run(context, first, second, flags));
+    });
 }
 
 function addPlan(program: Command, context: CommandContext, ended: Ended): void {
@@ -199,9 +204,10 @@ Examples:
   minikeep plan ./model.gguf --local 3 --explain
   minikeep plan ./model.gguf --nodes cluster.yaml --context 32768 --json`,
     )
-    .action(async (model: string, flags: PlanFlags) =>
-      ended(await planCommand(context, model, flags)),
-    );
+    .action(async (model: string, flags: PlanFlags) => {
+      const { planCommand } = await import('./commands/plan.ts');
+      ended(await planCommand(context, model, flags));
+    });
 }
 
 function addModel(program: Command, context: CommandContext, ended: Ended): void {
@@ -226,9 +232,10 @@ Examples:
   minikeep model show ./model.gguf
   minikeep model show ./model.gguf --json | jq .sha256`,
     )
-    .action(async (file: string, flags: ModelShowFlags) =>
-      ended(await modelShow(context, file, flags)),
-    );
+    .action(async (file: string, flags: ModelShowFlags) => {
+      const { modelShow } = await import('./commands/model-show.ts');
+      ended(await modelShow(context, file, flags));
+    });
   model
     .command('check')
     .summary('prove that the split computes what the whole does')
@@ -267,9 +274,10 @@ Examples:
   minikeep model check ./model.gguf --cuts 10,20 --prompt-tokens 300
   minikeep model check ./model.gguf --every-cut --json`,
     )
-    .action(async (file: string, flags: ModelCheckFlags) =>
-      ended(await modelCheck(context, file, flags)),
-    );
+    .action(async (file: string, flags: ModelCheckFlags) => {
+      const { modelCheck } = await import('./commands/model-check.ts');
+      ended(await modelCheck(context, file, flags));
+    });
 }
 
 function addCanary(program: Command, context: CommandContext, ended: Ended): void {
@@ -289,7 +297,10 @@ Examples:
   minikeep canary --verbose                     every attempt on its own line
   minikeep canary --json | jq '.attempts[] | select(.refused and .reported | not)'`,
     )
-    .action(async (flags: CommonFlags) => ended(await canary(context, flags)));
+    .action(async (flags: CommonFlags) => {
+      const { canary } = await import('./commands/canary.ts');
+      ended(await canary(context, flags));
+    });
 }
 
 function addDemo(program: Command, context: CommandContext, ended: Ended): void {
@@ -304,5 +315,8 @@ function addDemo(program: Command, context: CommandContext, ended: Ended): void 
     .addOption(new Option('--random', 'the model has random weights').hideHelp())
     .addOption(verboseOption())
     .addHelpText('after', '\nExamples:\n  minikeep demo\n  minikeep demo --model ./model.gguf')
-    .action(async (flags: DemoFlags) => ended(await demo(context, flags)));
+    .action(async (flags: DemoFlags) => {
+      const { demo } = await import('./commands/demo.ts');
+      ended(await demo(context, flags));
+    });
 }

@@ -1,6 +1,14 @@
 /** The commands that need no cluster, with the real program: exit codes, JSON, errors, untrusted text. */
-import { needSharedModel } from '@minikeep/testkit';
-import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { needSharedModel, REPOSITORY } from '@minikeep/testkit';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -8,6 +16,7 @@ import { jsonError, minikeep } from './minikeep.ts';
 
 const scratch = mkdtempSync(path.join(tmpdir(), 'minikeep-cli-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+const DIST = path.join(REPOSITORY, 'dist');
 const file = (name: string): string => path.join(scratch, name);
 
 describe('usage', () => {
@@ -19,6 +28,23 @@ describe('usage', () => {
       expect(help.stderr).toBe('');
       if (command.join(' ') !== 'model') expect(help.stdout).toContain('Examples:');
     }
+  });
+
+  it('loads little: help and usage errors come at once', () => {
+    const loaded = new Set<string>();
+    const visit = (name: string): void => {
+      if (loaded.has(name)) return;
+      loaded.add(name);
+      for (const [, next = ''] of readFileSync(path.join(DIST, name), 'utf8').matchAll(
+        /^(?:import|\} from|import .* from) "\.\/(minikeep-[\w-]+\.mjs)";$/gm,
+      ))
+        visit(next);
+    };
+    visit('minikeep.mjs');
+    // The shared pieces were found, or this would prove nothing.
+    expect(loaded.size).toBeGreaterThan(2);
+    const sizes = [...loaded].map((name) => statSync(path.join(DIST, name)).size);
+    expect(sizes.reduce((a, b) => a + b)).toBeLessThan(256 * 1024);
   });
 
   it('is help on stderr and exit 2 without a command', async () => {

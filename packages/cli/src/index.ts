@@ -1,2 +1,2 @@
 /** The command line; its process is main.ts. */
-export { makeProgram, VERSION } from './program.ts';
+export { makeProgram } from './program.ts';

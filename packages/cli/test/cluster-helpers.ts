@@ -109,6 +109,8 @@ export interface AskOptions {
   readonly sampling?: GenerateRequest['sampling'];
   readonly signal?: AbortSignal;
   readonly onToken?: (count: number) => void;
+  /** Tokens of the prompt that are done, after each chunk. */
+  readonly onPrefill?: (doneTokens: number) => void;
 }
 
 /** One greedy answer that goes past the end of generation unless told otherwise, so that its length is known. */
@@ -130,6 +132,7 @@ export async function ask(
     options.signal === undefined ? {} : { signal: options.signal },
   );
   for await (const { event } of call) {
+    if (event?.$case === 'prefill') options.onPrefill?.(event.value.doneTokens);
     if (event?.$case === 'token') {
       ids.push(event.value.id);
       text += event.value.text;

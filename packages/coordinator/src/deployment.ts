@@ -21,6 +21,7 @@ import type { DigestIndex } from './digest-index.ts';
 import { loadEngines } from './load-stages.ts';
 import {
   engineDied,
+  howItEnded,
   nodeLost,
   stepFailed,
   streamLost,
@@ -197,7 +198,7 @@ export class Deployment {
     else if (event.$case === 'pipelineFault') this.#streamBroke(streamLost(place, event.value));
     else if (!event.value.unexpected) return;
     else if (event.value.kind === EngineKind.ENGINE_KIND_TEXT)
-      this.#textEngine?.died(textEngineDied(place, event.value));
+      this.#textEngine?.died(textEngineDied(node.name, howItEnded(event.value)));
     else this.fail(engineDied(place, event.value));
   }
 

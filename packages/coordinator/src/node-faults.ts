@@ -42,16 +42,15 @@ export function engineDied(place: Place, exit: EngineExit): MinikeepError {
   );
 }
 
-export function textEngineDied(place: Place, exit: EngineExit): MinikeepError {
-  const how = exit.reason !== '' ? exit.reason : exit.signal || `code ${exit.exitCode}`;
-  return new MinikeepError(
-    'engine.text_died',
-    `the text engine on node ${place.stage?.node.name ?? ''} is gone: ${how}`,
-    {
-      next: 'Try again: it is started anew a few times. A template or vocabulary that ends it should not be trusted.',
-      details: detailsOf(place),
-    },
-  );
+/** How an engine ended, when the reason is all that counts. */
+export const howItEnded = (exit: EngineExit): string =>
+  exit.reason !== '' ? exit.reason : exit.signal || `code ${exit.exitCode}`;
+
+export function textEngineDied(node: string, how: string): MinikeepError {
+  return new MinikeepError('engine.text_died', `the text engine on node ${node} is gone: ${how}`, {
+    next: 'Try again: it is started anew a few times. A template or vocabulary that ends it should not be trusted.',
+    details: { node },
+  });
 }
 
 export function stepFailed(place: Place, event: StepFault): MinikeepError {

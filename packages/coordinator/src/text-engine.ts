@@ -5,13 +5,18 @@
 import { EXIT, MinikeepError } from '@minikeep/protocol';
 import { deadline } from '@minikeep/protocol/rpc';
 import type { Chat, TextRequest, TextResponse } from '@minikeep/protocol/v1';
+import { textEngineDied } from './node-faults.ts';
 import type { NodeLink } from './node-link.ts';
 
-/** A template may loop; a long document takes a second. */
-const TEXT_TIMEOUT_MS = 30_000;
+/** A template may loop. Rendering takes milliseconds, also on a busy machine; tokenizing takes longer for long texts. */
+const TEXT_TIMEOUT_MS = 10_000;
+const TEXT_TIMEOUT_MS_PER_MIB = 4_000;
 /** Between the agent's limit and ours: the agent's error says more. */
 const MARGIN_MS = 2_000;
 const RESTARTS_MAX = 3;
+const MIB = 1024 * 1024;
+/** What the node says when there is no engine (any more) that could answer. */
+const GONE: readonly string[] = ['engine.gone', 'engine.no_text'];
 
 export type Prompt =
   | { readonly $case: 'raw'; readonly value: string }
@@ -35,14 +40,35 @@ export class TextEngine {
     this.#died = error;
   }
 
-  /** Throws `generate.empty_prompt`, `template.*`, `engine.*`, `node.*`. */
+  /** Throws `generate.empty_prompt`, `generate.prompt_too_long`, `template.*`, `engine.*`, `node.*`. */
   async tokenize(prompt: Prompt, signal: AbortSignal): Promise<TextResponse> {
     if (isEmpty(prompt)) throw emptyPrompt();
     await this.#alive();
-    return this.#node.agent.text(
-      { deployment: this.#deployment, work: workOf(prompt), timeoutMs: TEXT_TIMEOUT_MS },
-      { signal: deadline(TEXT_TIMEOUT_MS + MARGIN_MS, signal) },
-    );
+    const restarts = this.#restarts;
+    const timeoutMs = TEXT_TIMEOUT_MS + TEXT_TIMEOUT_MS_PER_MIB * Math.round(sizeOf(prompt) / MIB);
+    try {
+      return await this.#node.agent.text(
+        { deployment: this.#deployment, work: workOf(prompt), timeoutMs },
+        { signal: deadline(timeoutMs + MARGIN_MS, signal) },
+      );
+    } catch (thrown) {
+      throw this.#explained(thrown, restarts);
+    }
+  }
+
+  /** The node's error in the words of whoever asked. One that says that the engine is gone is also its end for us. */
+  #explained(thrown: unknown, restarts: number): unknown {
+    if (!(thrown instanceof MinikeepError)) return thrown;
+    if (thrown.code === 'engine.prompt_too_long')
+      return new MinikeepError('generate.prompt_too_long', thrown.message, {
+        next: thrown.next,
+        exitCode: EXIT.usage,
+      });
+    if (!GONE.includes(thrown.code)) return thrown;
+    const died = textEngineDied(this.#node.name, thrown.message);
+    // Unless a new one has taken its place meanwhile.
+    if (restarts === this.#restarts) this.died(died);
+    return died;
   }
 
   async #alive(): Promise<void> {
@@ -77,6 +103,16 @@ function workOf(prompt: Prompt): NonNullable<TextRequest['work']> {
       templateArgumentsJson: prompt.value.templateArgumentsJson,
     },
   };
+}
+
+/** In characters; only the order of magnitude matters. */
+function sizeOf(prompt: Prompt): number {
+  if (prompt.$case === 'raw') return prompt.value.length;
+  const { messages, templateArgumentsJson } = prompt.value;
+  return messages.reduce(
+    (sum, m) => sum + m.content.length + m.extraJson.length,
+    templateArgumentsJson.length,
+  );
 }
 
 /** Nothing that the model could answer: no text at all, or a conversation without a word in it. */

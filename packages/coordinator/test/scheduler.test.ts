@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MinikeepError } from '@minikeep/protocol';
 import { chunkRows } from '../src/scheduler/compose.ts';
-import { SILENCE_MS_MAX, SILENCE_MS_MIN } from '../src/scheduler/silence.ts';
+import { SILENCE_MS_MIN, SILENCE_MS_UNKNOWN } from '../src/scheduler/silence.ts';
 import { newScheduler, type SchedulerState } from '../src/scheduler/state.ts';
 import { step } from '../src/scheduler/step.ts';
 import type {
@@ -220,12 +220,12 @@ describe('silence', () => {
     expect(stalls(driver)).toHaveLength(2);
   });
 
-  it('may last long before the speed is known', () => {
+  it('may last longer before the speed is known', () => {
     const driver = new Driver(CONFIG);
     driver.submit(1, range(6), 3);
-    driver.feed({ type: 'tick', nowMs: SILENCE_MS_MAX - 1 });
+    driver.feed({ type: 'tick', nowMs: SILENCE_MS_UNKNOWN - 1 });
     expect(stalls(driver)).toEqual([]);
-    driver.feed({ type: 'tick', nowMs: SILENCE_MS_MAX + 1 });
+    driver.feed({ type: 'tick', nowMs: SILENCE_MS_UNKNOWN + 1 });
     expect(stalls(driver)).toHaveLength(1);
   });
 });

@@ -46,9 +46,24 @@ export class MinikeepError extends Error {
   }
 }
 
-/** Turns anything thrown into a MinikeepError; an unforeseen one keeps its message under `internal.unexpected`. */
+/** What any write may meet on a machine that is at its limits: no fault of minikeep. */
+const DISK_FULL: ReadonlyMap<unknown, string> = new Map([
+  ['ENOSPC', 'the disk is full'],
+  ['EDQUOT', "this user's share of the disk is used up"],
+]);
+
+/**
+ * Turns anything thrown into a MinikeepError: a full disk is `system.disk_full`, an unforeseen error keeps its message
+ * under `internal.unexpected`.
+ */
 export function toMinikeepError(thrown: unknown): MinikeepError {
   if (thrown instanceof MinikeepError) return thrown;
+  const full = DISK_FULL.get(thrown instanceof Error && 'code' in thrown ? thrown.code : '');
+  if (full !== undefined)
+    return new MinikeepError('system.disk_full', full, {
+      next: 'Free space, or choose folders on a larger disk with TMPDIR (temporary files) and XDG_CACHE_HOME (slices).',
+      cause: thrown,
+    });
   const message = thrown instanceof Error ? thrown.message : String(thrown);
   return new MinikeepError('internal.unexpected', message || 'an error without a message', {
     next: 'This is a fault in minikeep: run the command again with --verbose and report what it prints.',

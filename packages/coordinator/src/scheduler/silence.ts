@@ -7,8 +7,9 @@ import type { SchedulerState } from './state.ts';
 /** Times the slowest step known that silence may last. */
 const SILENCE_FACTOR = 8;
 export const SILENCE_MS_MIN = 4_000;
-/** Before anything is known about the speed, and at most. */
-export const SILENCE_MS_MAX = 120_000;
+/** Before anything is known about the speed. Whoever looks then finds out whether the stages compute. */
+export const SILENCE_MS_UNKNOWN = 10_000;
+const SILENCE_MS_MAX = 120_000;
 /** How fast an old slow step is forgotten, per step. */
 const DECAY = 0.98;
 
@@ -22,7 +23,7 @@ export function learnStepTime(state: SchedulerState, rows: number, tookMs: numbe
 export function silenceLimitMs(state: SchedulerState): number {
   const oldest = state.inFlight[0];
   if (oldest === undefined) return Infinity;
-  if (state.slowestStepMs === 0) return SILENCE_MS_MAX;
+  if (state.slowestStepMs === 0) return SILENCE_MS_UNKNOWN;
   // A step much larger than any so far may take its rows' time.
   const usual = Math.max(state.slowestStepMs, state.slowestRowMs * oldest.rows);
   return Math.min(SILENCE_MS_MAX, Math.max(SILENCE_MS_MIN, usual * SILENCE_FACTOR));

@@ -185,7 +185,7 @@ export class EngineLink {
     if (!input.writable) throw this.#gone ?? goneError('its pipe is closed');
   }
 
-  control(message: ToEngine): Promise<void> {
+  async control(message: ToEngine): Promise<void> {
     return this.send(CHANNEL.control, encodeControl(message));
   }
 

@@ -31,8 +31,16 @@ export function readEnvelopeHeader(header: Uint8Array): { channel: Channel; byte
   return { channel, bytes };
 }
 
-export const encodeControl = (message: unknown): Uint8Array =>
-  new TextEncoder().encode(JSON.stringify(message));
+/** A control message as bytes. Throws `engine.prompt_too_long`: only texts and their tokens can outgrow a message. */
+export function encodeControl(message: unknown): Uint8Array {
+  const bytes = new TextEncoder().encode(JSON.stringify(message));
+  if (bytes.byteLength <= CONTROL_BYTES_MAX) return bytes;
+  throw new MinikeepError(
+    'engine.prompt_too_long',
+    `the text and its tokens are ${bytes.byteLength} bytes; the limit is ${CONTROL_BYTES_MAX}`,
+    { next: 'Shorten the text.' },
+  );
+}
 
 function pipeFault(what: string): MinikeepError {
   return new MinikeepError('engine.pipe', `the engine's pipe carries something else: ${what}`, {

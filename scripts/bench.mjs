@@ -1,117 +1,113 @@
-// npm run bench: what a split and the sandbox cost, on engines as they really run (own processes, sealed, two pipes).
-// Method: all arrangements are loaded at once and take turns, token by token in rounds, so that the machine's noise
-// falls on all alike; ratios compare medians of one run; the spread is the middle half. Not measured here: the network.
-//   --model FILE (default: a random qwen2 of 0.5 B, Q8_0)   --rounds N   --tokens N a round   --threads N   --json
-import { createWriteStream, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+// npm run bench: what a split over nodes, the sandbox and the network cost. All figures of one table come from one run on
+// one machine: arrangements take turns in rounds, ratios are made round by round, and medians are shown with the middle
+// half, so that the machine's noise falls on all alike and stays in view. Claims are printed as met or not met.
+//   --model FILE (default: a random qwen2 of 0.5 B, Q8_0)   --only decode,prompt,start   --json
+//   --rounds N   --tokens N a round   --threads N   --nodes 2,3,4   --prompt N tokens   --prompt-rounds N
+import { mkdtempSync, rmSync } from 'node:fs';
+import { availableParallelism, cpus, loadavg, tmpdir } from 'node:os';
 import path from 'node:path';
-import { Readable } from 'node:stream';
-import { pipeline as pipe } from 'node:stream/promises';
 import { parseArgs } from 'node:util';
-import { sandboxPlatform } from '../packages/containment/src/index.ts';
-import { Pipeline } from '../packages/engine/src/index.ts';
-import { layersToCut, openModel, planSlices, sliceStream } from '../packages/gguf/src/index.ts';
-import { DEFAULT_SAMPLING } from '../packages/protocol/src/index.ts';
-import { benchModelFile, directPlatform } from '../packages/testkit/src/index.ts';
+import { openModel } from '../packages/gguf/src/index.ts';
+import { benchModelFile } from '../packages/testkit/src/index.ts';
+import { decodeBench } from './bench/decode.mjs';
+import { machineNoise, text } from './bench/figures.mjs';
+import { promptBench } from './bench/prompt.mjs';
+import { startBench } from './bench/start.mjs';
 
 const { values: flags } = parseArgs({
   options: {
     model: { type: 'string' },
-    rounds: { type: 'string', default: '5' },
-    tokens: { type: 'string', default: '16' },
+    only: { type: 'string', default: 'decode,prompt,start' },
+    rounds: { type: 'string', default: '12' },
+    tokens: { type: 'string', default: '24' },
     threads: { type: 'string', default: '2' },
+    nodes: { type: 'string', default: '2,3,4' },
+    prompt: { type: 'string', default: '2048' },
+    'prompt-rounds': { type: 'string', default: '3' },
     json: { type: 'boolean', default: false },
   },
 });
 const [rounds, tokens, threads] = [flags.rounds, flags.tokens, flags.threads].map(Number);
-const context = { n_ctx: 1024, n_batch: 64, n_seq_max: 1, mode: 'exact', threads, gpu: false };
+const nodes = flags.nodes.split(',').map(Number);
+const wanted = (part) => flags.only.split(',').includes(part);
+const log = (line) => process.stderr.write(`${line}\n`);
 const folder = mkdtempSync(path.join(tmpdir(), 'minikeep-bench-'));
 
-/** Files of a model's stages; the whole is the file itself. */
-async function stagesOf(model, file, count) {
-  const layers = layersToCut(model);
-  if (count === 1) return [{ slice: file, layers: [0, layers], first: true, last: true }];
-  const cuts = Array.from({ length: count - 1 }, (_, i) => Math.round((layers * (i + 1)) / count));
-  const plans = planSlices(model, cuts).filter((plan) => plan.kind !== 'text');
-  const written = [];
-  for (const plan of plans) {
-    const slice = path.join(folder, `${count}-${plan.key}.gguf`);
-    await pipe(Readable.from(sliceStream(model, plan)), createWriteStream(slice));
-    written.push({
-      kind: plan.kind,
-      slice,
-      layers: plan.layers,
-      first: plan.first,
-      last: plan.last,
-    });
+function print(report) {
+  const out = (line) => process.stdout.write(`${line}\n`);
+  const { machine, decode, prompt, start } = report;
+  out(`${report.model}; ${machine.cores} cores, ${machine.cpu}; load ${machine.load.join(' ')}`);
+  out(`a fixed loop takes ${text(machine.fixed_loop_milliseconds, 2)} ms: that much is noise`);
+  out('median (middle half)');
+  if (decode !== undefined) {
+    out(`\ndecode, one stream, ${threads} threads a stage, ${rounds} rounds of ${tokens} tokens`);
+    for (const r of decode.table) {
+      const { speed_of_one_process: inOne, milliseconds_a_hop: hop } = r;
+      out(
+        `  ${r.arrangement.padEnd(26)}${text(r.milliseconds_a_token, 2)} ms, ${text(r.speed_of_whole, 3)} of the whole` +
+          (inOne === undefined ? '' : `, ${text(inOne, 3)} of one process`) +
+          (hop === undefined ? '' : `, ${text(hop, 3)} ms a hop`),
+      );
+    }
+    out('\nmost memory that a trusted process ever had');
+    for (const program of ['coordinator', 'agent', 'warden']) {
+      const peaks = decode.trusted.filter((t) => t.program === program).map((t) => t.peak_mib);
+      if (peaks.length > 0) out(`  ${program.padEnd(26)}${Math.max(...peaks).toFixed(0)} MiB`);
+    }
   }
-  const embedding = written.find(({ kind }) => kind === 'embedding').slice;
-  const stages = written.filter(({ kind }) => kind === 'stage');
-  return stages.map(({ kind: _, ...stage }) => (stage.first ? { ...stage, embedding } : stage));
+  if (prompt !== undefined)
+    out(
+      `\nprompt of ${prompt.tokens} tokens\n` +
+        `  whole, one core           ${text(prompt.seconds_whole_on_one_core, 2)} s\n` +
+        `  2 nodes, a core each      ${text(prompt.seconds_two_nodes_on_two, 2)} s, ${text(prompt.speedup, 2)} times as fast`,
+    );
+  if (start !== undefined)
+    out(
+      `\nfrom the command to the first token, ${start.stages} nodes, slices cached: ${text(start.seconds_to_first_token, 2)} s`,
+    );
+  out('');
+  for (const { what, measured, at_least, at_most, met } of report.claims)
+    out(
+      `  ${met ? 'met    ' : 'NOT MET'} ${what}: ${measured.toFixed(3)} ` +
+        (at_least === undefined ? `(at most ${at_most})` : `(at least ${at_least})`),
+    );
 }
 
-const span = (position, count) => [
-  { seq: 0, position, count, sample: true, logits: false, replay: false },
-];
-const sampling = new TextEncoder().encode(
-  JSON.stringify({ ...DEFAULT_SAMPLING, temperature: 0, ignore_eog: true }),
-);
-const quantile = (values, q) =>
-  values.toSorted((a, b) => a - b)[Math.floor((values.length - 1) * q)];
-
-const running = [];
 try {
   const file = flags.model ? path.resolve(flags.model) : await benchModelFile();
   const model = await openModel(file);
-  const arrangements = [
-    ['whole', 1, sandboxPlatform()],
-    ['whole, no sandbox', 1, directPlatform()],
-    ...[2, 3, 4].map((count) => [`${count} stages`, count, sandboxPlatform()]),
-  ];
-  for (const [name, count, platform] of arrangements) {
-    const files = await stagesOf(model, file, count);
-    const started = performance.now();
-    const line = await Pipeline.start(files, { platform, context });
-    const entry = { name, line, position: 16, milliseconds: [] };
-    running.push(entry);
-    const ops = [{ op: 'open', seq: 0, sampling }];
-    await line.step({ ops, spans: span(0, 16), tokens: new Int32Array(16).fill(7) });
-    entry.firstTokenSeconds = (performance.now() - started) / 1000;
-  }
-  for (let round = 0; round < rounds; round++)
-    for (const entry of running)
-      for (let i = 0; i < tokens; i++) {
-        const before = performance.now();
-        await entry.line.step({
-          ops: [],
-          spans: span(entry.position++, 1),
-          tokens: Int32Array.of(9),
-        });
-        entry.milliseconds.push(performance.now() - before);
-      }
-  const base = quantile(running[0].milliseconds, 0.5);
-  const table = running.map(({ name, milliseconds, firstTokenSeconds }) => ({
-    arrangement: name,
-    median_milliseconds: quantile(milliseconds, 0.5),
-    quarter_milliseconds: quantile(milliseconds, 0.25),
-    three_quarter_milliseconds: quantile(milliseconds, 0.75),
-    speed_of_whole: base / quantile(milliseconds, 0.5),
-    start_to_first_token_seconds: firstTokenSeconds,
-  }));
-  if (flags.json)
-    process.stdout.write(`${JSON.stringify({ model: path.basename(file), threads, table })}\n`);
-  else {
-    process.stdout.write(
-      `${path.basename(file)}, ${threads} threads, one token a step, median of ${rounds * tokens}\n`,
-    );
-    for (const r of table)
-      process.stdout.write(
-        `${r.arrangement.padEnd(20)}${r.median_milliseconds.toFixed(2).padStart(9)} ms ` +
-          `(${r.quarter_milliseconds.toFixed(2)} to ${r.three_quarter_milliseconds.toFixed(2)})  ` +
-          `${r.speed_of_whole.toFixed(3)} of the whole; first token after ${r.start_to_first_token_seconds.toFixed(1)} s\n`,
-      );
-  }
+  const machine = {
+    cores: availableParallelism(),
+    cpu: cpus()[0]?.model ?? '',
+    load: loadavg().map((value) => Number(value.toFixed(1))),
+    fixed_loop_milliseconds: machineNoise(),
+  };
+  const common = { model, file, folder, log };
+  const decode = wanted('decode')
+    ? await decodeBench({ ...common, rounds, tokens, threads, nodes })
+    : undefined;
+  const prompt = wanted('prompt')
+    ? await promptBench({
+        ...common,
+        rounds: Number(flags['prompt-rounds']),
+        tokens: Number(flags.prompt),
+      })
+    : undefined;
+  const start = wanted('start')
+    ? await startBench({ ...common, rounds: 5, stages: 3 })
+    : undefined;
+  const claims = [...(decode?.claims ?? []), ...(prompt?.claims ?? [])];
+  const trusted = (decode?.trusted ?? []).toSorted((a, b) => b.peak_mib - a.peak_mib)[0];
+  if (trusted !== undefined)
+    claims.push({
+      what: `most memory of a trusted process (${trusted.program}), MiB`,
+      measured: trusted.peak_mib,
+      at_most: trusted.at_most,
+      met: trusted.met,
+    });
+  const report = { model: path.basename(file), machine, threads, decode, prompt, start, claims };
+  if (flags.json) process.stdout.write(`${JSON.stringify(report)}\n`);
+  else print(report);
 } finally {
-  await Promise.allSettled(running.map(({ line }) => line.stop()));
   rmSync(folder, { recursive: true, force: true });
 }

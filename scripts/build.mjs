@@ -14,6 +14,7 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { BUNDLE_OPTIONS } from './bundle-options.mjs';
 
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
 const DIST = path.join(ROOT, 'dist');
@@ -27,20 +28,6 @@ const PROCESSES = {
   warden: 'packages/containment/src/linux/warden-main.ts',
   launcher: 'packages/containment/src/linux/launcher-main.ts',
   canary: 'packages/containment/src/canary/main.ts',
-};
-
-/** koffi searches several places for its native half; in a bundle it lies beside the program, and nowhere else. */
-const koffiBesideBundle = {
-  name: 'koffi-beside-bundle',
-  setup(b) {
-    b.onResolve({ filter: /^koffi$/ }, () => ({ path: 'koffi', namespace: 'koffi' }));
-    b.onLoad({ filter: /.*/, namespace: 'koffi' }, () => ({
-      contents: `import { createRequire } from 'node:module';
-        const native = createRequire(import.meta.url)('./koffi.node');
-        export default native;`,
-      resolveDir: ROOT,
-    }));
-  },
 };
 
 const platform = `${process.platform}-${process.arch}`;
@@ -63,24 +50,7 @@ const started = performance.now();
 const startedAt = new Date();
 rmSync(path.join(DIST, '.built'), { force: true });
 mkdirSync(path.join(DIST, 'lib'), { recursive: true });
-const options = {
-  metafile: true,
-  outdir: DIST,
-  outExtension: { '.js': '.mjs' },
-  bundle: true,
-  platform: 'node',
-  target: 'node26',
-  format: 'esm',
-  sourcemap: false,
-  legalComments: 'none',
-  logLevel: 'warning',
-  absWorkingDir: ROOT,
-  plugins: [koffiBesideBundle],
-  // Bundled CommonJS packages (grpc-js) ask for require, __dirname and __filename.
-  banner: {
-    js: `import { createRequire as __minikeepRequire } from 'node:module'; const require = __minikeepRequire(import.meta.url);`,
-  },
-};
+const options = { ...BUNDLE_OPTIONS, outdir: DIST };
 // Pieces have names that follow from what is in them; those of the last build would stay for ever.
 for (const name of readdirSync(DIST))
   if (/^minikeep-.*\.mjs$/.test(name)) rmSync(path.join(DIST, name));

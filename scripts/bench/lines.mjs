@@ -148,7 +148,10 @@ export async function nodesLine(file, layers, stages, context, cacheFolder) {
       deployment: NAME,
       maxTokens,
       sampling: { temperature: 0, ignoreEog: true, stop: [] },
-      prompt: { $case: 'tokens', value: { ids: Array.from({ length: promptTokens }, () => TOKEN) } },
+      prompt: {
+        $case: 'tokens',
+        value: { ids: Array.from({ length: promptTokens }, () => TOKEN) },
+      },
     };
     const times = [performance.now()];
     for await (const { event } of cluster.operator.generate(request)) {

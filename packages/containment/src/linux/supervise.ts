@@ -57,7 +57,7 @@ function programFiles(job: WardenJob): {
   return { files: [...own, ...libraries, ...loader.files, ...cache], loader };
 }
 
-/** A crash caught by the handler that `guardCrashes` installs leaves with the signal's number as its code. */
+/** A crash caught by the handler that the engine installs (its native/guard.ts) leaves with the signal's number as its code. */
 function crashOf(code: number | null, signal: NodeJS.Signals | null): string | undefined {
   if (signal === null)
     return code !== null && (CRASH_SIGNALS as readonly number[]).includes(code)

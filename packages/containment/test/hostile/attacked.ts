@@ -95,8 +95,23 @@ export class Attacked {
   }
 
   async order(verb: string, details: object = {}): Promise<Record<string, unknown>> {
-    this.sandbox.input.write(`${JSON.stringify({ verb, ...details })}\n`);
+    this.send(verb, details);
     return this.#answer();
+  }
+
+  /** An order whose answers never end by themselves. */
+  send(verb: string, details: object = {}): void {
+    this.sandbox.input.write(`${JSON.stringify({ verb, ...details })}\n`);
+  }
+
+  /** Everything that the program still says, until it ends. A last line that was cut off is left out. */
+  async lastWords(): Promise<Record<string, unknown>[]> {
+    const said: Record<string, unknown>[] = [];
+    for (;;) {
+      const next = await this.#lines.next();
+      if (next.done === true) return said;
+      if (next.value.endsWith('}')) said.push(JSON.parse(next.value) as Record<string, unknown>);
+    }
   }
 
   /** One system call, by name. */

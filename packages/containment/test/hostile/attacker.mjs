@@ -46,6 +46,13 @@ const verbs = {
     for (let i = 0; i < times; i++) if (call({ nr, args }).result < 0) refused++;
     return { refused };
   },
+  /** A call that only the warden answers, for ever: what came back, and when (monotonic, nanoseconds). */
+  testify({ nr, args }) {
+    for (;;) {
+      const { result, errno } = call({ nr, args });
+      reply({ result, errno, at: String(process.hrtime.bigint()) });
+    }
+  },
   /** Native threads that sleep; how many started. */
   threads({ count }) {
     const out = Buffer.alloc(8);

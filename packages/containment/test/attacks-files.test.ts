@@ -4,7 +4,6 @@ import {
   existsSync,
   lstatSync,
   mkdirSync,
-  mkdtempSync,
   readFileSync,
   readdirSync,
   readlinkSync,
@@ -13,12 +12,11 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { spawnSync } from 'node:child_process';
-import { homedir, tmpdir } from 'node:os';
+import { homedir } from 'node:os';
 import path from 'node:path';
 import { onlyOn } from '@minikeep/testkit';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { sandboxPlatform } from '../src/index.ts';
-import { Attacked, hostileFolder } from './hostile/attacked.ts';
+import { Attacked, hostileFolder, testFolder } from './hostile/attacked.ts';
 
 const AT_FDCWD = -100;
 const ENOENT = 2;
@@ -30,7 +28,7 @@ let scratch: string;
 beforeAll(async () => {
   if (process.platform !== 'linux') return;
   place = hostileFolder();
-  scratch = mkdtempSync(path.join(tmpdir(), 'minikeep-files-'));
+  scratch = testFolder('files');
   writeFileSync(path.join(scratch, 'secret'), 'a secret');
   engine = await Attacked.start(place.folder);
   await engine.touchModel();
@@ -228,12 +226,7 @@ describe('23: an allowed name that is something else', () => {
   ])('%s is refused before the engine starts', async (_, make) => {
     const file = path.join(scratch, `odd-${Math.random().toString(36).slice(2)}`);
     make(file);
-    const launching = sandboxPlatform().launch({
-      purpose: 'stage',
-      entry: path.join(place.folder, 'attacker.mjs'),
-      args: [],
-      files: [file],
-    });
+    const launching = Attacked.start(place.folder, { files: [file] });
     await expect(launching).rejects.toThrowError(/not a regular file|can't be read/);
   });
 
@@ -264,7 +257,7 @@ describe('23: an allowed name that is something else', () => {
     const linked = await Attacked.start(place.folder, { files: [link] });
     try {
       expect((await linked.call('openat', AT_FDCWD, { s: link }, 0)).result).toBeGreaterThan(2);
-      expect(linked.sandbox.filesRead).toContain(place.data);
+      expect(await linked.filesRead()).toContain(place.data);
     } finally {
       await linked.end();
     }

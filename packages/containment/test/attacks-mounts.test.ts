@@ -2,15 +2,14 @@
 // writes down what it is asked.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { needRoot, onlyOn, REPOSITORY, type Skippable } from '@minikeep/testkit';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { remoteFileSystem } from '../src/linux/files.ts';
-import { type Argument, Attacked, hostileFolder } from './hostile/attacked.ts';
+import { type Argument, Attacked, hostileFolder, testFolder } from './hostile/attacked.ts';
 
 const SERVER = path.join(REPOSITORY, 'packages/containment/test/hostile/file-server.ts');
 const AT_FDCWD = -100;
@@ -70,7 +69,7 @@ class FileServer {
 beforeAll(() => {
   if (process.platform !== 'linux') return;
   place = hostileFolder();
-  folder = mkdtempSync(path.join(tmpdir(), 'minikeep-mounts-'));
+  folder = testFolder('mounts');
 });
 afterEach(async () => {
   for (const server of servers.splice(0)) await server.end();
@@ -156,7 +155,7 @@ describe('10: a mounted file system', () => {
     expect((await engine.call('openat', AT_FDCWD, { s: model }, 0)).result).toBe(-1);
     await engine.call('stat', { s: path.join(covered, 'secret') }, out);
     await engine.call('openat', AT_FDCWD, { s: `${model}/../secret` }, 0);
-    expect(engine.sandbox.filesRead).not.toContain(model);
+    expect(await engine.filesRead()).not.toContain(model);
     const heard = await server.heard(covered, 'marker');
     expect(heard.filter((name) => name !== 'model.gguf')).toEqual([]);
     await engine.end();

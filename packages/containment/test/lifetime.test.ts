@@ -39,10 +39,31 @@ const isDead = (pid: number): boolean => {
   const text = statusOf(pid);
   return text === '' || /^State:\s+[ZX]/m.test(text);
 };
-/** Milliseconds until the process is dead; busy, because the answer is a few milliseconds. */
-function deadAfter(pid: number, since: number): number {
-  while (!isDead(pid)) if (performance.now() - since > 5_000) return Infinity;
-  return performance.now() - since;
+/** Milliseconds that a process was ready to run and waited for a processor. */
+function waited(pid: number): number {
+  try {
+    return Number(readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[1] ?? 0) / 1e6;
+  } catch {
+    return 0;
+  }
+}
+
+/**
+ * Milliseconds that the process was seen alive after `since` (performance.now()), without the time in which `pids`
+ * waited for a processor: on a machine with more to do than it can, that wait is nobody's fault. A busy loop, because
+ * the answer is a few milliseconds; counted to the last look at a living process, because this one may wait, too.
+ */
+function aliveFor(pid: number, since: number, ...pids: number[]): number {
+  const all = [pid, ...pids];
+  const before = all.map(waited);
+  let alive = since;
+  let latest = before;
+  while (!isDead(pid)) {
+    alive = performance.now();
+    latest = all.map((p, i) => Math.max(latest[i] ?? 0, waited(p)));
+    if (alive - since > 5_000) return Infinity;
+  }
+  return alive - since - latest.reduce((sum, w, i) => sum + w - (before[i] ?? 0), 0);
 }
 
 const spread = (ms: readonly number[]): string => {
@@ -75,7 +96,7 @@ describe('the warden is killed', () => {
       const killed = process.hrtime.bigint();
       const started = performance.now();
       process.kill(warden, 'SIGKILL');
-      const ms = deadAfter(pid, started);
+      const ms = aliveFor(pid, started, warden);
       expect(ms, `an engine that ${what}`).toBeLessThan(DEAD_MS_MAX);
       dead.push(ms);
       expect(await engine.sandbox.exited).toMatchObject({ signal: 'SIGKILL' });
@@ -112,7 +133,7 @@ describe('the warden is stopped', () => {
     process.kill(warden, 'SIGSTOP');
     const exit = await engine.sandbox.kill('it hangs');
     expect(exit).toMatchObject({ signal: 'SIGKILL', reason: 'it hangs' });
-    expect(deadAfter(pid, performance.now())).toBeLessThan(DEAD_MS_MAX);
+    expect(aliveFor(pid, performance.now())).toBeLessThan(DEAD_MS_MAX);
   });
 });
 
@@ -123,8 +144,8 @@ describe('the agent', () => {
     const warden = parentOf(engine);
     const started = performance.now();
     driver.kill('SIGKILL');
-    expect(deadAfter(warden, started)).toBeLessThan(1_000);
-    expect(deadAfter(engine, started)).toBeLessThan(1_000);
+    expect(aliveFor(warden, started)).toBeLessThan(1_000);
+    expect(aliveFor(engine, started)).toBeLessThan(1_000);
   });
 
   it('gets Ctrl-C alone: signals of its terminal do not reach warden and engine', async () => {

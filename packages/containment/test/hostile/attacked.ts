@@ -1,11 +1,12 @@
 /** Runs the hostile program in a real sandbox, sends it its orders, and collects what was recorded. */
-import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { REPOSITORY } from '@minikeep/testkit';
 import {
   type Sandbox,
+  type SandboxPlatform,
   sandboxPlatform,
   type SandboxSpec,
   type Violation,
@@ -33,13 +34,32 @@ export interface CallResult {
   readonly buffers: readonly string[];
 }
 
+let platform: () => Promise<Pick<SandboxPlatform, 'launch'>> = async () => sandboxPlatform();
+let dropped = process.getuid?.() === 0;
+
+/** All sandboxes of this test file are started by a process of an ordinary user. */
+export function startedByUser(by: () => Promise<Pick<SandboxPlatform, 'launch'>>): void {
+  platform = by;
+  dropped = false;
+}
+
+/** Whether engines become users of their own: root starts them. */
+export const haveOwnUsers = (): boolean => dropped;
+
+/** Also for users other than the test's. */
+export function testFolder(name: string, parent = tmpdir()): string {
+  const folder = mkdtempSync(path.join(parent, `minikeep-${name}-`));
+  chmodSync(folder, 0o777);
+  return folder;
+}
+
 /** A folder with the hostile program and a stand-in for a model; remove it with `cleanUp`. */
 export function hostileFolder(parent = tmpdir()): {
   folder: string;
   data: string;
   cleanUp: () => void;
 } {
-  const folder = mkdtempSync(path.join(parent, 'minikeep-hostile-'));
+  const folder = testFolder('hostile', parent);
   copyFileSync(path.join(HOSTILE, 'attacker.mjs'), path.join(folder, 'attacker.mjs'));
   copyFileSync(path.join(DIST, 'koffi.node'), path.join(folder, 'koffi.node'));
   const data = path.join(folder, 'model.gguf');
@@ -64,7 +84,9 @@ export class Attacked {
 
   static async start(folder: string, spec: Partial<SandboxSpec> = {}): Promise<Attacked> {
     const data = path.join(folder, 'model.gguf');
-    const sandbox = await sandboxPlatform().launch({
+    const sandbox = await (
+      await platform()
+    ).launch({
       purpose: 'stage',
       entry: path.join(folder, 'attacker.mjs'),
       args: [],
@@ -177,6 +199,12 @@ export class Attacked {
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
     throw new Error(`${target} was not recorded`);
+  }
+
+  /** What was handed over until now. */
+  async filesRead(): Promise<readonly string[]> {
+    await this.#mark();
+    return this.sandbox.filesRead;
   }
 
   async end(): Promise<Awaited<Sandbox['exited']>> {

@@ -2,16 +2,20 @@
  * Stands for an agent in another situation than the test's: another user, other capabilities, a filter around it.
  * Bundled by installed.ts and started as a process. Prints one JSON line.
  *
- * Arguments: `short` or `hold`, then any of --deny-pidfd-getfd, --own-listener.
+ * Arguments: `short`, `hold` or `serve`, then any of --deny-pidfd-getfd, --own-listener. `serve` starts one sandbox as
+ * elsewhere.ts asks on stdin, with the engine's pipes on 3 and 4, and lives as long as its stdin.
  */
+import { Socket } from 'node:net';
 import path from 'node:path';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { MinikeepError } from '@minikeep/protocol';
-import { sandboxPlatform } from '../../src/index.ts';
+import { type Sandbox, sandboxPlatform } from '../../src/index.ts';
 import { hostArch, numberOf } from '../../src/linux/arch.ts';
 import { ACTION, encode, OP, type Instruction } from '../../src/linux/bpf.ts';
 import { addressOf, libc } from '../../src/linux/libc.ts';
 import { Attacked } from './attacked.ts';
+import type { FromDriver, ToDriver } from './elsewhere.ts';
 
 const EPERM = 1;
 const [scenario, ...options] = process.argv.slice(2);
@@ -72,8 +76,51 @@ async function short(): Promise<void> {
   });
 }
 
+function serve(): void {
+  const say = (message: FromDriver): void => print(message);
+  const sayError = (error: unknown): void => {
+    const code = error instanceof MinikeepError ? error.code : 'unknown';
+    say({ type: 'error', code, message: String(error) });
+  };
+  let sandbox: Promise<Sandbox> | undefined;
+  const launch = async (spec: Parameters<ReturnType<typeof sandboxPlatform>['launch']>[0]) => {
+    const launched = await sandboxPlatform().launch(spec);
+    let told = 0;
+    const tellFiles = (): void => {
+      if (launched.filesRead.length > told)
+        say({ type: 'files', files: launched.filesRead.slice(told) });
+      told = launched.filesRead.length;
+    };
+    say({ type: 'launched', pid: launched.pid, instance: launched.instance });
+    launched.onViolation((violation) => {
+      tellFiles();
+      say({ type: 'violation', violation });
+    });
+    const input = new Socket({ fd: 3, readable: true, writable: false });
+    const output = new Socket({ fd: 4, readable: false, writable: true });
+    input.pipe(launched.input);
+    launched.output.pipe(output);
+    void launched.exited.then((exit) => {
+      tellFiles();
+      say({ type: 'exit', exit });
+    });
+    return launched;
+  };
+  createInterface({ input: process.stdin })
+    .on('line', (text) => {
+      const message = JSON.parse(text) as ToDriver;
+      if (message.type === 'launch')
+        (sandbox = launch(message.spec)).catch(sayError);
+      else if (message.type === 'seal')
+        sandbox?.then((s) => s.seal()).then(() => say({ type: 'sealed' }), sayError);
+      else void sandbox?.then((s) => s.kill(message.reason));
+    })
+    .once('close', () => process.exit(0));
+}
+
 try {
   if (scenario === 'short') await short();
+  else if (scenario === 'serve') serve();
   else {
     const engine = await Attacked.start(folder);
     print({ engine: engine.sandbox.pid });

@@ -71,18 +71,22 @@ export interface Around {
   readonly options?: readonly string[];
 }
 
+export type Scenario = 'short' | 'hold' | 'serve';
+
+export const driverCommand = (at: Installed, scenario: Scenario, around: Around): string[] => [
+  ...(around.by ?? []),
+  at.node,
+  path.join(at.folder, 'driver.mjs'),
+  scenario,
+  ...(around.options ?? []),
+];
+
 export function startDriver(
   at: Installed,
   scenario: 'short' | 'hold',
   around: Around = {},
 ): ChildProcess {
-  const command = [
-    ...(around.by ?? []),
-    at.node,
-    path.join(at.folder, 'driver.mjs'),
-    scenario,
-    ...(around.options ?? []),
-  ];
+  const command = driverCommand(at, scenario, around);
   return spawn(command[0] ?? '', command.slice(1), {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { PATH: process.env['PATH'] ?? '' },

@@ -1,6 +1,8 @@
 // WARDEN.md's attacks by network and by other ways between processes (rows 15, 25, 26), in production and in a canary.
+import { existsSync, readFileSync } from 'node:fs';
 import { onlyOn } from '@minikeep/testkit';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { DECOY_MS_MAX } from '../src/linux/decoy.ts';
 import { Attacked, dnsQuestion, hostileFolder, inet, unixAddress } from './hostile/attacked.ts';
 
 const EAFNOSUPPORT = 97;
@@ -111,11 +113,21 @@ describe('an engine', () => {
     expect(seen).toMatchObject([{ operation: call, kind, refused_by: 'warden', count: 1 }]);
   });
 
-  it('clone3 answers ENOSYS, so that every thread passes by clone', async () => {
-    expect(await engine.call('clone3', { zeros: 88 }, 88)).toMatchObject({
-      result: -1,
-      errno: ENOSYS,
+  it('clone3 answers ENOSYS, whatever it asks for, so that every thread passes by clone', async () => {
+    // struct clone_args: a process (flags 0, SIGCHLD), one with a descriptor, one in a new user namespace, nothing.
+    const asks = [[0n, 17n], [0x1000n, 17n], [0x1000_0000n, 17n], undefined];
+    const seen = await engine.provoke(async () => {
+      for (const ask of asks) {
+        const b = Buffer.alloc(88);
+        b.writeBigUInt64LE(ask?.[0] ?? 0n, 0);
+        b.writeBigUInt64LE(ask?.[1] ?? 0n, 32);
+        const args = ask === undefined ? { zeros: 88 } : { hex: b.toString('hex') };
+        expect(await engine.call('clone3', args, 88)).toMatchObject({ result: -1, errno: ENOSYS });
+      }
     });
+    expect(seen).toEqual([]); // glibc asks it for each thread: no sign of anything
+    const children = `/proc/${engine.sandbox.pid}/task/${engine.sandbox.pid}/children`;
+    if (existsSync(children)) expect(readFileSync(children, 'utf8')).toBe('');
   });
 
   it('an unknown number is refused and named', async () => {
@@ -252,6 +264,17 @@ describe('15: a canary is told where its attempts were going', () => {
       if ((await canary.call('setsockopt', fd, 1, 2, { zeros: 4 }, 4)).result === 0) worked++;
     expect(worked).toBeLessThanOrEqual(20);
     expect(worked).toBeGreaterThan(0);
+  });
+
+  it('the decoy wears out after two seconds', async () => {
+    const fd = await socket(AF.inet, STREAM);
+    const option = () => canary.call('setsockopt', fd, 1, 2, { zeros: 4 }, 4);
+    expect(await option()).toMatchObject({ result: 0 });
+    await new Promise((resolve) => setTimeout(resolve, DECOY_MS_MAX + 100));
+    const seen = await canary.provoke(async () => {
+      expect(await option()).toMatchObject({ result: -1 });
+    });
+    expect(seen).toMatchObject([{ kind: 'network', operation: 'setsockopt' }]);
   });
 
   it('other families are refused at once, named', async () => {

@@ -154,8 +154,7 @@ describe('every call, with any arguments and any memory', () => {
       7,
     );
     made.decide(
-      X64.numbers['execveat'] ?? -1,
-      [7n, 0n, 0n, 0n, 0x1000n, 0n],
+      { nr: X64.numbers['execveat'] ?? -1, args: [7n, 0n, 0n, 0n, 0x1000n, 0n], tid: 1 },
       memoryOf(new Uint8Array()),
       () => Buffer.alloc(0),
     );
@@ -173,7 +172,9 @@ describe('every call, with any arguments and any memory', () => {
         (nr, args, content, phase) => {
           const j = judge('stage');
           j.advance(phase);
-          const { answer, attempt } = j.decide(nr, args, memoryOf(content), () => Buffer.alloc(0));
+          const { answer, attempt } = j.decide({ nr, args, tid: 1 }, memoryOf(content), () =>
+            Buffer.alloc(0),
+          );
           if (answer.do === 'descriptor') return;
           if (attempt !== undefined) {
             expect(attempt.target).toMatch(HARMLESS);
@@ -191,8 +192,7 @@ describe('every call, with any arguments and any memory', () => {
     j.advance('sealed');
     for (const nr of Object.values(X64.numbers)) {
       const { answer, attempt } = j.decide(
-        nr,
-        [9n, 9n, 9n, 9n, 9n, 9n],
+        { nr, args: [9n, 9n, 9n, 9n, 9n, 9n], tid: 1 },
         memoryOf(Buffer.from('/x\0'.repeat(1000))),
         () => Buffer.alloc(0),
       );

@@ -11,8 +11,10 @@ import type { FileTable } from './files.ts';
 import { KNOWN_CALLS } from './known.ts';
 import type { ReadableMemory } from './memory.ts';
 import { continueTable, type EngineIdentity, mayContinue } from './match.ts';
+import type { Notification } from './notify.ts';
 import { PathJudge } from './paths.ts';
 import { CLONE_THREAD_FLAGS, CONTINUED, type Phase, PHASES } from './rules.ts';
+import { ThreadGate } from './threads.ts';
 
 export interface JudgeOptions {
   readonly arch: Arch;
@@ -48,6 +50,7 @@ export class Judge {
   readonly #names: ReadonlyMap<number, string>;
   readonly #paths: PathJudge;
   readonly #decoys: Decoys;
+  readonly #threads: ThreadGate;
   #phase: Phase = 'start';
   #knownTimes = new Map<number, number>();
   /** The launcher's one execveat: its descriptor, until it is used. */
@@ -59,6 +62,11 @@ export class Judge {
     this.#names = syscallNames(options.arch);
     this.#programFd = programFd;
     this.#decoys = new Decoys(options.arch, options.now);
+    this.#threads = new ThreadGate({
+      threads_max: options.threads_max,
+      live: () => options.engine.liveThreads(),
+      now: options.now,
+    });
     this.#paths = new PathJudge(options, (file) => {
       if (file.role === 'data') this.advance('data');
     });
@@ -79,11 +87,11 @@ export class Judge {
   }
 
   decide(
-    nr: number,
-    args: readonly bigint[],
+    { nr, args, tid }: Pick<Notification, 'nr' | 'args' | 'tid'>,
     memory: ReadableMemory,
     maps: () => Buffer,
   ): Decision {
+    this.#threads.asked(tid);
     const call = this.#names.get(nr);
     if (call === undefined)
       return fails(ERRNO.ENOSYS, {
@@ -96,7 +104,7 @@ export class Judge {
       this.#executed = true;
       return CONTINUE;
     }
-    if (call === 'clone' && args[0] === BigInt(CLONE_THREAD_FLAGS)) return this.#newThread();
+    if (call === 'clone' && args[0] === BigInt(CLONE_THREAD_FLAGS)) return this.#newThread(tid);
     if (mayContinue(CONTINUE_TABLE, call, args, this.#phase, this.#o.engine)) return CONTINUE;
     // Until execveat this is our own launcher (glibc counts processors there): refused, but no attempt of the engine.
     if (!this.#executed) return fails(ERRNO.ENOENT);
@@ -122,8 +130,8 @@ export class Judge {
     );
   }
 
-  #newThread(): Decision {
-    if (this.#o.engine.liveThreads() < this.#o.threads_max) return CONTINUE;
+  #newThread(tid: number): Decision {
+    if (this.#threads.mayStart(tid)) return CONTINUE;
     const target = `thread ${this.#o.threads_max + 1}`;
     return fails(ERRNO.EAGAIN, { kind: 'limit', operation: 'clone', target });
   }

@@ -114,7 +114,12 @@ export interface ErrnoRule {
   readonly reason: string;
 }
 
-/** Answered by the kernel without a record: only what honest code asks all the time. */
+/**
+ * Answered by the kernel without a record: only what honest code asks all the time. A refused clone3 is no sign of an
+ * attempt: glibc asks it before each thread, whatever it was answered before. Nobody could tell what it asks for
+ * either, since its flags lie in memory that another thread may change; so it is never let through, and a record of
+ * it would say nothing.
+ */
 export const FILTER_ERRNO: readonly ErrnoRule[] = [
   { call: 'clone3', errno: 38, reason: 'glibc falls back to clone, whose flags are in a register' },
 ];

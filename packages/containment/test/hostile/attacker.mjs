@@ -60,6 +60,28 @@ const verbs = {
     while (started < count && pthreadCreate(out, null, sleepAddress, 600) === 0) started++;
     return { started };
   },
+  /**
+   * Native code for a thread that starts threads which start threads, all at once and for ever. It touches no stack,
+   * so that all can share one. Only before a model is touched: it needs an executable page.
+   */
+  plantBomb({ page }) {
+    const code = Buffer.alloc(64);
+    code.set([0xb8, 56, 0, 0, 0]); // mov eax, clone
+    code.set([0xbf, 0x00, 0x0f, 0x3d, 0x00], 5); // mov edi, the flags of a thread
+    [0x48be, 0x48ba, 0x49ba, 0x49b8].forEach((mov, i) => {
+      code.writeUInt16BE(mov, 10 + 10 * i); // stack, parent's and child's word, thread pointer
+      code.writeBigUInt64LE(BigInt(page + 2048), 12 + 10 * i);
+    });
+    code.set([0x0f, 0x05, 0xeb, 0xca], 50); // syscall; and again
+    new Uint8Array(koffi.view(BigInt(page), 64)).set(code);
+    return { planted: true };
+  },
+  lightBomb({ page, threads }) {
+    const out = Buffer.alloc(8);
+    let started = 0;
+    while (started < threads && pthreadCreate(out, null, page, 0) === 0) started++;
+    return { started };
+  },
   /** As the engine does before it touches a model: a crash leaves by _exit(signal), and the kernel logs nothing. */
   guard() {
     const action = Buffer.alloc(152);

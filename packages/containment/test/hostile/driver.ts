@@ -109,8 +109,7 @@ function serve(): void {
   createInterface({ input: process.stdin })
     .on('line', (text) => {
       const message = JSON.parse(text) as ToDriver;
-      if (message.type === 'launch')
-        (sandbox = launch(message.spec)).catch(sayError);
+      if (message.type === 'launch') (sandbox = launch(message.spec)).catch(sayError);
       else if (message.type === 'seal')
         sandbox?.then((s) => s.seal()).then(() => say({ type: 'sealed' }), sayError);
       else void sandbox?.then((s) => s.kill(message.reason));

@@ -31,7 +31,6 @@ const NO_ANSWER: readonly number[] = [OP.forget, OP.batchForget, OP.interrupt];
 const EMPTY_ANSWER: readonly number[] = [OP.release, OP.flush, OP.access];
 const ENOENT = 2;
 const ENOSYS = 38;
-const ROOT_NODE = 1n;
 const FILE_NODE = 2n;
 const IN_HEADER_BYTES = 40;
 const OUT_HEADER_BYTES = 16;

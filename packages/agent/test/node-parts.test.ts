@@ -3,7 +3,8 @@ import { spawn } from 'node:child_process';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { WatchResponse } from '@minikeep/protocol/v1';
 import { describe, expect, it } from 'vitest';
-import { parseAgentConfig } from '../src/config.ts';
+import { parseConfig } from '@minikeep/protocol/config';
+import { AGENT_CONFIG } from '../src/config.ts';
 import { EventHub } from '../src/event-hub.ts';
 import { parsePs, processState } from '../src/process-state.ts';
 
@@ -17,8 +18,10 @@ describe('a configuration', () => {
     program_folder: 'dist',
   };
 
+  const parse = (text: string) => parseConfig(AGENT_CONFIG, text, 'agent.json', 'agent');
+
   it('has safe defaults', () => {
-    expect(parseAgentConfig(JSON.stringify(good), 'x')).toMatchObject({
+    expect(parse(JSON.stringify(good))).toMatchObject({
       unsafe_no_sandbox: false,
       end_with_stdin: false,
     });
@@ -29,10 +32,10 @@ describe('a configuration', () => {
     ['a missing field', JSON.stringify({ ...good, node: undefined }), /node/],
     ['a name that can not be in a certificate', JSON.stringify({ ...good, node: 'a/b' }), /node/],
     ['a field that nobody knows', JSON.stringify({ ...good, unsafe: true }), /unsafe/],
-    ['too much text', JSON.stringify({ ...good, node: 'x'.repeat(100_000) }), /too long/],
+    ['too much text', JSON.stringify({ ...good, node: 'x'.repeat(1_100_000) }), /too long/],
   ])('with %s is refused', (_, text, what) => {
-    expect(() => parseAgentConfig(text, 'agent.json')).toThrow(what);
-    expect(() => parseAgentConfig(text, 'agent.json')).toThrow(/agent\.json/);
+    expect(() => parse(text)).toThrow(what);
+    expect(() => parse(text)).toThrow(/agent\.json/);
   });
 });
 

@@ -53,8 +53,18 @@ Errors have a code and say what to do next. Exit codes: 0 ok, 1 failed, 2 usage,
   addModel(program, context, ended);
   addCanary(program, context, ended);
   addDemo(program, context, ended);
+  for (const command of leaves(program)) {
+    if (command.name() !== DEMO) command.addOption(jsonOption());
+    command.addOption(verboseOption());
+  }
   return program;
 }
+
+/** A show for people: it has nothing to print for programs. */
+const DEMO = 'demo';
+
+const leaves = (command: Command): Command[] =>
+  command.commands.length === 0 ? [command] : command.commands.flatMap(leaves);
 
 const jsonOption = (): Option =>
   new Option('--json', 'print JSON on stdout, errors as JSON on stderr');
@@ -127,7 +137,7 @@ function addRun(program: Command, context: CommandContext, ended: Ended): void {
       new Option(
         '--top-p <p>',
         `choose among the most likely that together reach p (default: ${DEFAULT_SAMPLING.top_p})`,
-      ).argParser(read.decimal(0, 1)),
+      ).argParser(read.decimal(0.001, 1)),
     )
     .addOption(
       new Option(
@@ -152,8 +162,6 @@ function addRun(program: Command, context: CommandContext, ended: Ended): void {
         .default([], 'none'),
     )
     .addOption(unsafeOption())
-    .addOption(jsonOption())
-    .addOption(verboseOption())
     .addHelpText(
       'after',
       `
@@ -189,8 +197,6 @@ function addPlan(program: Command, context: CommandContext, ended: Ended): void 
     )
     .addOption(modeOption())
     .option('--explain', 'say why')
-    .addOption(jsonOption())
-    .addOption(verboseOption())
     .addHelpText(
       'after',
       `
@@ -223,8 +229,6 @@ function addModel(program: Command, context: CommandContext, ended: Ended): void
     )
     .argument('<file>', 'a GGUF file; of a split model, its first part')
     .option('--template', 'print the chat template and nothing else')
-    .addOption(jsonOption())
-    .addOption(verboseOption())
     .addHelpText(
       'after',
       `
@@ -264,8 +268,6 @@ Examples:
     .addOption(threadsOption())
     .addOption(modeOption())
     .addOption(unsafeOption())
-    .addOption(jsonOption())
-    .addOption(verboseOption())
     .addHelpText(
       'after',
       `
@@ -287,8 +289,6 @@ function addCanary(program: Command, context: CommandContext, ended: Ended): voi
     .description(
       "Runs a harmless program of ours in an engine's sandbox. It tries every known way out: network, DNS, files, programs, signals, kernel interfaces. Exit 3 unless each attempt was refused and reported.",
     )
-    .addOption(jsonOption())
-    .addOption(verboseOption())
     .addHelpText(
       'after',
       `
@@ -305,7 +305,7 @@ Examples:
 
 function addDemo(program: Command, context: CommandContext, ended: Ended): void {
   program
-    .command('demo')
+    .command(DEMO)
     .summary('three nodes answer, then a hostile program tries to get out')
     .description(
       "Starts three nodes on this machine, asks the model something, and lets a hostile program try to get out of an engine's sandbox. Says what was proven and what was not, and removes everything again.",
@@ -313,7 +313,6 @@ function addDemo(program: Command, context: CommandContext, ended: Ended): void 
     .option('--model <file>', 'another model than the embedded one')
     .option('--prompt <text>', 'another question')
     .addOption(new Option('--random', 'the model has random weights').hideHelp())
-    .addOption(verboseOption())
     .addHelpText('after', '\nExamples:\n  minikeep demo\n  minikeep demo --model ./model.gguf')
     .action(async (flags: DemoFlags) => {
       const { demo } = await import('./commands/demo.ts');

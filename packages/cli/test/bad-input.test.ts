@@ -218,7 +218,7 @@ describe('cuts that the architecture forbids', { timeout: TIMEOUT_MS }, () => {
 
 describe('flags', { timeout: TIMEOUT_MS }, () => {
   it.each([
-    ['run MODEL Hi --temperature -1'],
+    ['run MODEL Hi --top-p 0'],
     ['run MODEL Hi --stop='],
     ['run MODEL Hi --cuts 2,1'],
     ['run MODEL Hi --mode exactly'],

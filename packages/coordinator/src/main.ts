@@ -1,6 +1,7 @@
 /** The coordinator's process: `coordinator.mjs CONFIG.json`. */
 import { MINIKEEP_VERSION, makeLogger, runProcess } from '@minikeep/protocol';
-import { readCoordinatorConfig } from './config.ts';
+import { readConfig } from '@minikeep/protocol/config';
+import { COORDINATOR_CONFIG } from './config.ts';
 import { startCoordinator } from './coordinator.ts';
 
 const log = makeLogger('coordinator');
@@ -8,7 +9,7 @@ const log = makeLogger('coordinator');
 await runProcess({
   log,
   async start() {
-    const config = await readCoordinatorConfig(process.argv[2] ?? '');
+    const config = await readConfig(COORDINATOR_CONFIG, process.argv[2] ?? '', 'coordinator');
     const running = await startCoordinator(config, MINIKEEP_VERSION, log);
     return {
       running,

@@ -25,23 +25,32 @@ const Params = z.strictObject({
   special: z.boolean(),
 });
 
+/** Our name → the contract's. */
+const FIELDS = {
+  temperature: 'temperature',
+  top_k: 'topK',
+  top_p: 'topP',
+  min_p: 'minP',
+  repeat_penalty: 'repeatPenalty',
+  frequency_penalty: 'frequencyPenalty',
+  presence_penalty: 'presencePenalty',
+  penalty_last_n: 'penaltyLastN',
+  seed: 'seed',
+  stop: 'stop',
+  ignore_eog: 'ignoreEog',
+  special: 'special',
+} as const satisfies Record<keyof SamplingParams, keyof Sampling>;
+
 /** Throws `generate.sampling_invalid`, naming the parameter. */
 export function samplingParams(message: Sampling | undefined): SamplingParams {
-  const d = DEFAULT_SAMPLING;
-  const parsed = Params.safeParse({
-    temperature: message?.temperature ?? d.temperature,
-    top_k: message?.topK ?? d.top_k,
-    top_p: message?.topP ?? d.top_p,
-    min_p: message?.minP ?? d.min_p,
-    repeat_penalty: message?.repeatPenalty ?? d.repeat_penalty,
-    frequency_penalty: message?.frequencyPenalty ?? d.frequency_penalty,
-    presence_penalty: message?.presencePenalty ?? d.presence_penalty,
-    penalty_last_n: message?.penaltyLastN ?? d.penalty_last_n,
-    seed: message?.seed ?? d.seed,
-    stop: message?.stop ?? d.stop,
-    ignore_eog: message?.ignoreEog ?? d.ignore_eog,
-    special: message?.special ?? d.special,
-  });
+  const parsed = Params.safeParse(
+    Object.fromEntries(
+      Object.entries(FIELDS).map(([name, field]) => [
+        name,
+        message?.[field] ?? DEFAULT_SAMPLING[name as keyof typeof FIELDS],
+      ]),
+    ),
+  );
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   const parameter = issue?.path.join('.') ?? '';

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DEFAULT_SAMPLING } from '@minikeep/protocol';
-import { parseCoordinatorConfig } from '../src/config.ts';
+import { parseConfig } from '@minikeep/protocol/config';
+import { COORDINATOR_CONFIG } from '../src/config.ts';
 import { DigestIndex, fileIdentity } from '../src/digest-index.ts';
 import { samplingParams } from '../src/sampling.ts';
 import { ViolationLog } from '../src/violation-log.ts';
@@ -118,8 +119,8 @@ describe('the violation log', () => {
 
 describe('a configuration', () => {
   it('is refused with what is wrong', () => {
-    expect(() => parseCoordinatorConfig('{"cluster":"C!"}', 'file.json')).toThrow(
-      expect.objectContaining({ code: 'config.invalid', exitCode: 2 }),
-    );
+    expect(() =>
+      parseConfig(COORDINATOR_CONFIG, '{"cluster":"C!"}', 'file.json', 'coordinator'),
+    ).toThrow(expect.objectContaining({ code: 'config.invalid', exitCode: 2 }));
   });
 });

@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline/promises';
 import type { CommandContext } from '../command-context.ts';
 import { interruptedError } from '../interrupts.ts';
 import { Progress } from '../progress.ts';
-import { generate } from './generate.ts';
+import { answerOf } from './answer.ts';
 import { warnOfViolations, type Ready } from './ready.ts';
 
 interface Message {
@@ -92,24 +92,17 @@ async function ask({ terminal, interrupts }: CommandContext, before: string[]): 
 
 /** Writes the answer; returns the conversation with it. An error leaves the conversation as it was. */
 async function answer(ready: Ready, messages: Message[]): Promise<Message[]> {
-  const { context, session, deployed, flags, sampling } = ready;
-  const { terminal, interrupts } = context;
+  const { terminal, interrupts } = ready.context;
   const stop = new AbortController();
-  const progress = new Progress(terminal, false);
   const signal = AbortSignal.any([stop.signal, interrupts.signal, terminal.outputClosed]);
   let partial = '';
   interrupts.take(() => stop.abort(interruptedError()));
   try {
-    const { text, done } = await generate(session, {
-      deployment: deployed.name,
+    const { text, done } = await answerOf(ready, {
       prompt: { messages },
-      sampling,
-      maxTokens: flags.maxTokens ?? 0,
+      progress: new Progress(terminal, false),
       signal,
-      onPrefill: (fraction) => progress.show('reading the prompt', fraction),
-      onWarning: (warning) => terminal.note(`warning: ${warning}`),
       async onToken(token) {
-        progress.clear();
         partial += token.text;
         await terminal.write(token.text);
       },
@@ -118,7 +111,6 @@ async function answer(ready: Ready, messages: Message[]): Promise<Message[]> {
     if (done.violations > 0) await warnOfViolations(ready, signal);
     return [...messages, { role: 'assistant', content: text }];
   } catch (thrown) {
-    progress.clear();
     if (interrupts.signal.aborted || terminal.outputClosed.aborted) throw thrown;
     if (stop.signal.aborted) {
       await terminal.line();
@@ -131,7 +123,6 @@ async function answer(ready: Ready, messages: Message[]): Promise<Message[]> {
     );
     return messages.slice(0, -1);
   } finally {
-    progress.clear();
     interrupts.take(undefined);
   }
 }

@@ -10,7 +10,8 @@ import { Progress } from '../progress.ts';
 import { readPrompt } from '../prompt-input.ts';
 import { chat } from './chat.ts';
 import { deploy, type Deployed } from './deploy.ts';
-import { doneDocument, generate, type Prompt, type SamplingFlags } from './generate.ts';
+import { answerOf } from './answer.ts';
+import { doneDocument, type Prompt, type SamplingFlags } from './generate.ts';
 import { warnOfViolations, type Ready, type RunFlags } from './ready.ts';
 
 export async function run(
@@ -110,24 +111,18 @@ async function answerOnce(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<void> {
-  const { session, deployed, sampling, flags } = ready;
+  const { sampling, flags } = ready;
   const { terminal } = ready.context;
   const json = flags.json === true;
-  const { text, done } = await generate(session, {
-    deployment: deployed.name,
+  const { text, done } = await answerOf(ready, {
     prompt,
-    sampling,
-    maxTokens: flags.maxTokens ?? 0,
+    progress,
     signal,
-    onPrefill: (fraction) => progress.show('reading the prompt', fraction),
-    onWarning: (warning) => terminal.note(`warning: ${warning}`),
     async onToken(token) {
-      progress.clear();
       if (json) await terminal.json({ type: 'token', id: token.id, text: token.text });
       else await terminal.write(token.text);
     },
   });
-  progress.clear();
   if (json) await terminal.json(doneDocument(done, sampling.seed));
   else if (!text.endsWith('\n')) await terminal.line();
   if (flags.verbose === true)

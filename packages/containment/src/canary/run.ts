@@ -121,7 +121,8 @@ class Run {
   }
 
   async report(): Promise<CanaryReport> {
-    const started = Date.now();
+    const started = performance.now();
+    const started_at_seconds = Date.now() / 1000;
     const lookForCores = this.#name === 'linux' ? watchCores() : undefined;
     const shared = this.#items.filter((item) => item.own === undefined);
     const jobs = [
@@ -143,8 +144,8 @@ class Run {
       state,
       platform: this.#name,
       mechanism: this.#support.mechanism,
-      started_at_seconds: started / 1000,
-      duration_seconds: (Date.now() - started) / 1000,
+      started_at_seconds,
+      duration_seconds: (performance.now() - started) / 1000, // a clock that is set meanwhile changes nothing
       instances: this.#instances,
       attempts,
       inspections: this.#inspections,

@@ -105,6 +105,29 @@ describe('2 to 4: signals', () => {
   });
 });
 
+describe('which processes there are', () => {
+  it('is not told by a lock that names a thread of another process', async () => {
+    // FUTEX_LOCK_PI on a word that holds a thread's number: EPERM where there is one, ESRCH where there is none.
+    const word = Buffer.alloc(4);
+    for (const tid of [wardenPid(), 4_194_303]) {
+      word.writeUInt32LE(tid);
+      expect(await engine.call('futex', { hex: word.toString('hex') }, 0x86, 0, 0)).toMatchObject({
+        errno: EPERM,
+      });
+    }
+    expect(await engine.recorded('futex', 2)).toHaveLength(2);
+  });
+
+  it('is not told by their capabilities', async () => {
+    const header = Buffer.alloc(8);
+    header.writeUInt32LE(0x2008_0522);
+    header.writeUInt32LE(wardenPid(), 4);
+    const asked = { hex: header.toString('hex') };
+    expect(await engine.call('capget', asked, { zeros: 24 })).toMatchObject({ errno: EPERM });
+    expect(await engine.recorded('capget')).toHaveLength(1);
+  });
+});
+
 describe('5 and 6: limits and scheduling of other processes', () => {
   it('prlimit64 on the warden is refused', async () => {
     const three = { hex: '03000000000000000300000000000000' };

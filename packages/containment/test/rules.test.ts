@@ -69,6 +69,16 @@ describe('by arguments', () => {
     expect(asks('futex', 0, 0x189, 0, 1n << 32n)).toBe(true); // only the high half
   });
 
+  it('futex: none of the locks whose word names a thread of any process', () => {
+    for (const command of [6, 7, 8, 11, 12, 13, 2, 14, 64])
+      for (const flags of [0, 0x80, 0x100, 0x180]) expect(asks('futex', 0, command | flags, 0, 0)).toBe(true);
+    for (const command of [0, 1, 3, 4, 5, 9, 10]) {
+      expect(passes('futex', 0, command | 0x80, 0, 99)).toBe(true);
+      expect(passes('futex', 0, command | 0x180, 0, 0)).toBe(true);
+      expect(asks('futex', 0, command | 0x200, 0, 0)).toBe(true);
+    }
+  });
+
   it("clock_gettime: the machine's clocks; not TAI, not another process's", () => {
     for (const id of [0, 1, 2, 3, 4, 5, 6, 7]) expect(passes('clock_gettime', id)).toBe(true);
     for (const id of [8, 9, 10, 11, -6, -2, 0xffff_fffan])
@@ -220,6 +230,7 @@ describe('phases', () => {
     ['pipe2', [0, 0], 'data'],
     ['getuid', [], 'data'],
     ['sysinfo', [1], 'data'],
+    ['capget', [1, 2], 'start'],
     ['sched_getaffinity', [0, 8, 1], 'data'],
     ['sched_getaffinity', [4243, 8, 1], 'data'],
     ['sched_getaffinity', [1, 8, 1], 'never'],

@@ -66,7 +66,14 @@ const MAP_TYPE = 0x0f;
 const MAP_PRIVATE = 2;
 const MAP_SHARED = 1;
 const MAP_ANONYMOUS = 0x20;
-const FUTEX_CLOCK_REALTIME = 0x100;
+/** All of futex's operation but FUTEX_PRIVATE_FLAG, and also but FUTEX_CLOCK_REALTIME. */
+const FUTEX_COMMAND = 0xffff_ff7f;
+const FUTEX_COMMAND_ANY_CLOCK = 0xffff_fe7f;
+/**
+ * WAKE WAIT WAIT_BITSET WAKE_BITSET REQUEUE CMP_REQUEUE WAKE_OP. Not the ones with priority inheritance: their lock
+ * word names a thread of any process, and the answer tells whether it exists.
+ */
+const FUTEX_COMMANDS = [1, 0, 9, 10, 3, 4, 5];
 /** What glibc's pthread_create asks, exactly: a thread, never a process or a namespace. */
 export const CLONE_THREAD_FLAGS = 0x3d0f00;
 /** -1 is V8's probe of what madvise knows. */
@@ -81,7 +88,10 @@ export const FILTER_ALLOW: readonly AllowRule[] = [
   // ggml asks for its AMX permission 213 times a step.
   allow('arch_prctl', oneOf(0, [0x1021, 0x1022, 0x1023])),
   // A real-time deadline would read the clock; glibc sets the flag with a null time-out all the time.
-  allow('futex', [[clear(1, FUTEX_CLOCK_REALTIME)], [isNull(3)]]),
+  allow('futex', [
+    ...FUTEX_COMMANDS.map((command) => [masked(1, FUTEX_COMMAND, command)]),
+    ...FUTEX_COMMANDS.map((command) => [masked(1, FUTEX_COMMAND_ANY_CLOCK, command), isNull(3)]),
+  ]),
   allow('read'),
   allow('write'),
   allow('sched_yield'),
@@ -157,9 +167,9 @@ export const CONTINUED: readonly ContinueRule[] = [
       .filter((signal) => !(CRASH_SIGNALS as readonly number[]).includes(signal))
       .map((signal) => [eq(0, signal)]),
   ),
-  ...['sigaltstack', 'set_tid_address', 'sysinfo', 'uname', 'getcwd', 'capget'].map((c) =>
-    during('data', c),
-  ),
+  ...['sigaltstack', 'set_tid_address', 'sysinfo', 'uname', 'getcwd'].map((c) => during('data', c)),
+  // Node asks once; whose rights are asked for lies in memory, where it could be any process.
+  during('start', 'capget'),
   ...['getuid', 'geteuid', 'getgid', 'getegid', 'getppid'].map((c) => during('data', c)),
   during('data', 'sched_getaffinity', [[{ arg: 0, op: 'own_thread' }]]),
   during('data', 'prlimit64', [[self(0), isNull(2)]]),

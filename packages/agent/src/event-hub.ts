@@ -6,6 +6,14 @@ import { memoryAvailableBytes } from './machine.ts';
 const WATCHERS_MAX = 16;
 /** Room for a burst of violations; one refused attempt is about 200 bytes. */
 const EVENTS_QUEUED_MAX = 2_000;
+/**
+ * What an engine can send as often as it likes leaves room in the queue for what it can't: a flood of log lines must
+ * not push out the record of its attempts.
+ */
+const QUEUED_MAX: Readonly<Partial<Record<NodeEvent['$case'], number>>> = {
+  engineLog: 1_000,
+  stepFault: 1_500,
+};
 const HEARTBEAT_MS = 1_000;
 
 export type NodeEvent = NonNullable<WatchResponse['event']>;
@@ -26,7 +34,12 @@ export class EventHub {
   }
 
   emit(event: NodeEvent): void {
+    const room = QUEUED_MAX[event.$case] ?? EVENTS_QUEUED_MAX;
     for (const watcher of this.#watchers) {
+      if (watcher.queue.length >= room) {
+        watcher.dropped++;
+        continue;
+      }
       if (watcher.dropped > 0) {
         const count = watcher.dropped;
         const told = watcher.queue.push({

@@ -16,7 +16,7 @@ const VOCABULARY_MAX = 16 * 1024 * 1024;
 /** One or more lines without control characters (a terminal would obey those); too long is cut. */
 const line = z
   .string()
-  .transform((text) => text.replaceAll(/\p{Cc}+/gu, ' ').slice(0, LINE_LENGTH_MAX));
+  .transform((text) => text.slice(0, LINE_LENGTH_MAX).replaceAll(/\p{Cc}+/gu, ' '));
 const fault = z.object({
   code: z.string().regex(CODE).catch('engine.unknown'),
   message: line,
@@ -24,16 +24,23 @@ const fault = z.object({
 });
 const bytes = z.number().min(0).max(Number.MAX_SAFE_INTEGER);
 const id = z.int().min(0);
-const token = z.int().min(0).max(VOCABULARY_MAX);
+/** One check for the whole list: a fault in each of millions of elements would be millions of faults to describe. */
+const tokens = z.custom<number[]>(
+  (list) =>
+    Array.isArray(list) &&
+    list.length <= TOKENS_MAX &&
+    list.every((t) => Number.isInteger(t) && t >= 0 && t <= VOCABULARY_MAX),
+  'not a list of token ids',
+);
 
 const textResult = z.discriminatedUnion('op', [
   z.object({
     op: z.literal('chat'),
-    tokens: z.array(token).max(TOKENS_MAX),
+    tokens,
     prompt: z.string().max(PROMPT_LENGTH_MAX),
     warnings: z.array(line).max(20),
   }),
-  z.object({ op: z.literal('tokenize'), tokens: z.array(token).max(TOKENS_MAX) }),
+  z.object({ op: z.literal('tokenize'), tokens }),
   z.object({ op: z.literal('detokenize'), text: z.string().max(PROMPT_LENGTH_MAX) }),
 ]);
 
@@ -63,8 +70,42 @@ const fromEngine = z.discriminatedUnion('type', [
   }),
 ]);
 
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+const COLON = 0x3a;
+const OPENING = new Set([0x5b, 0x7b]);
+const CLOSING = new Set([0x5d, 0x7d]);
+/** Our messages are flat, with a handful of names. */
+const DEPTH_MAX = 8;
+const NAMES_MAX = 100;
+
+/** Whether the JSON in these bytes is as simple as ours: building a deep or many-named one takes JSON.parse seconds. */
+function isSimple(json: Uint8Array): boolean {
+  let depth = 0;
+  let names = 0;
+  for (let i = 0; i < json.byteLength; i++) {
+    const byte = json[i] ?? 0;
+    if (byte === QUOTE) i = endOfString(json, i);
+    else if (byte === COLON) names++;
+    else if (OPENING.has(byte)) depth++;
+    else if (CLOSING.has(byte)) depth--;
+    if (depth > DEPTH_MAX || names > NAMES_MAX) return false;
+  }
+  return true;
+}
+
+/** Where the string that begins at `start` ends. */
+function endOfString(json: Uint8Array, start: number): number {
+  for (let i = start + 1; i < json.byteLength; i++) {
+    if (json[i] === BACKSLASH) i++;
+    else if (json[i] === QUOTE) return i;
+  }
+  return json.byteLength;
+}
+
 /** Throws `engine.pipe` for anything that is not a message of ours. */
 export function parseFromEngine(payload: Uint8Array): FromEngine {
+  if (!isSimple(payload)) throw wrong('too deep, or with too many names');
   let value: unknown;
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload));

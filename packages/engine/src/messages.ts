@@ -12,6 +12,11 @@ export const CHANNEL = { control: 0, frame: 1 } as const;
 export const ENVELOPE_HEADER_BYTES = 5;
 /** A control message: room for the text of a long conversation. */
 export const CONTROL_BYTES_MAX = 16 * 1024 * 1024;
+/** A control message of an engine that owes no text: log lines, progress, errors. */
+export const UNASKED_BYTES_MAX = 256 * 1024;
+/** What a text may take that an engine was asked for: a template adds to what it was given, and multiplies it a little. */
+export const ANSWER_BYTES_ANYWAY = 1024 * 1024;
+export const ANSWER_BYTES_PER_ASKED = 32;
 
 /** llama.cpp's context, equal on all stages of a deployment. */
 export interface ContextSettings {

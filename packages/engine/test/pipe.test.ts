@@ -1,7 +1,7 @@
 // The pipes between an agent and its engine: everything that comes out of an engine is checked.
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { CHANNEL, CONTROL_BYTES_MAX } from '../src/messages.ts';
+import { CHANNEL, CONTROL_BYTES_MAX, UNASKED_BYTES_MAX } from '../src/messages.ts';
 import { parseFromEngine } from '../src/messages-schema.ts';
 import {
   encodeControl,
@@ -43,6 +43,22 @@ describe('envelopes', () => {
         },
       ),
       { numRuns: 500, seed: SEED },
+    );
+  });
+
+  it('of an engine that owes nothing are small', () => {
+    let most = UNASKED_BYTES_MAX;
+    const reader = new EnvelopeReader(() => most);
+    const log = new Uint8Array(UNASKED_BYTES_MAX);
+    reader.push(envelopeHeader(CHANNEL.control, log.byteLength));
+    expect(reader.push(log)).toHaveLength(1);
+    most = CONTROL_BYTES_MAX;
+    const answer = new Uint8Array(UNASKED_BYTES_MAX + 1);
+    reader.push(envelopeHeader(CHANNEL.control, answer.byteLength));
+    most = UNASKED_BYTES_MAX;
+    expect(reader.push(answer)).toHaveLength(1);
+    expect(() => reader.push(envelopeHeader(CHANNEL.control, answer.byteLength))).toThrow(
+      expect.objectContaining({ code: 'engine.pipe' }),
     );
   });
 
@@ -105,6 +121,34 @@ describe('messages of an engine', () => {
       expect(() => parseFromEngine(bytes)).toThrow(
         expect.objectContaining({ code: 'engine.pipe' }),
       );
+  });
+
+  it('that are made to cost time and memory are refused before they do', () => {
+    const most = CONTROL_BYTES_MAX - 100;
+    const text = (tokens: string): string =>
+      `{"type":"text","id":1,"result":{"op":"tokenize","tokens":[${tokens}]}}`;
+    const costly = [
+      '['.repeat(most),
+      `{"type":"log","level":"info","text":"","more":${'['.repeat(most / 2 - 50)}`,
+      `{"type":"log","level":"info","text":""${',"a":1'.repeat(most / 6 - 20)}}`,
+      // As a fault for each element this took minutes and gigabytes.
+      text(`${'"",'.repeat(most / 3 - 40)}0`),
+    ];
+    for (const json of costly) {
+      const bytes = Buffer.from(json);
+      const began = performance.now();
+      expect(() => parseFromEngine(bytes)).toThrow(
+        expect.objectContaining({ code: 'engine.pipe' }),
+      );
+      expect(performance.now() - began).toBeLessThan(15_000);
+    }
+    // What is counted are names and depth, not characters inside of strings.
+    const message = '[{:"\\'.repeat(300);
+    expect(parseFromEngine(encodeControl({ type: 'log', level: 'info', text: message }))).toEqual({
+      type: 'log',
+      level: 'info',
+      text: message,
+    });
   });
 
   it('have their texts cleaned: no escape codes, no new lines, no codes of their own making', () => {

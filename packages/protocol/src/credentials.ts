@@ -125,6 +125,8 @@ class MutualServerCredentials extends ServerCredentials {
       {
         requestCert: true,
         rejectUnauthorized: true,
+        // Anyone may connect: who does not prove to be of the cluster soon may not keep a descriptor of ours.
+        handshakeTimeout: CONNECT_TIMEOUT_MS,
         settings: {
           initialWindowSize: FLOW_WINDOW_BYTES,
           maxFrameSize: HTTP2_FRAME_BYTES_MAX,

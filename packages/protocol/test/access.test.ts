@@ -188,6 +188,14 @@ describe('control of an agent', () => {
     ).toMatch(/PROTOCOL_VERSION|ECONNRESET/);
   });
 
+  it('lets go of a stranger who connects and says nothing', async () => {
+    const stranger = net.connect(port, '127.0.0.1');
+    stranger.on('error', () => {});
+    const began = performance.now();
+    await new Promise((resolve) => stranger.once('close', resolve));
+    expect(performance.now() - began).toBeLessThan(15_000);
+  }, 20_000);
+
   it('is not handed to a process with another identity than the expected one', async () => {
     const error = await failure(unload(await pems('coordinator', 'main'), { ...NODE, name: 'n2' }));
     expect(error.code).toBe('node.unreachable');

@@ -5,12 +5,16 @@ import { once } from 'node:events';
 import type { Sandbox, SandboxExit, Violation } from '@minikeep/containment';
 import { MinikeepError } from '@minikeep/protocol';
 import {
+  ANSWER_BYTES_ANYWAY,
+  ANSWER_BYTES_PER_ASKED,
   CHANNEL,
+  CONTROL_BYTES_MAX,
   type EngineFault,
   type FromEngine,
   type TextRequest,
   type TextResult,
   type ToEngine,
+  UNASKED_BYTES_MAX,
 } from '../messages.ts';
 import { parseFromEngine } from '../messages-schema.ts';
 import { encodeControl, envelopeHeader, EnvelopeReader, type Channel } from '../pipe/envelope.ts';
@@ -40,6 +44,7 @@ interface Waiting {
   readonly resolve: (result: TextResult) => void;
   readonly reject: (error: MinikeepError) => void;
   readonly timer: NodeJS.Timeout;
+  readonly answerBytesMax: number;
 }
 
 export interface Milestones {
@@ -138,7 +143,7 @@ export class EngineLink {
   onFrame: (frame: Uint8Array) => void | Promise<void> = () => {};
   /** Set when the end is wanted, so that it is not reported as a failure. */
   stopping = false;
-  readonly #reader = new EnvelopeReader();
+  readonly #reader = new EnvelopeReader(() => this.#controlBytesMax());
   readonly #onEvent: (event: EngineEvent) => void;
   readonly #milestones: Milestones;
   readonly #texts = new Map<number, Waiting>();
@@ -210,8 +215,10 @@ export class EngineLink {
         );
         void this.sandbox.kill('a text request took too long');
       }, timeoutMs);
-      this.#texts.set(id, { resolve, reject, timer });
-      this.control({ type: 'text', id, request }).catch((error: unknown) => {
+      const message = encodeControl({ type: 'text', id, request } satisfies ToEngine);
+      const answerBytesMax = ANSWER_BYTES_ANYWAY + ANSWER_BYTES_PER_ASKED * message.byteLength;
+      this.#texts.set(id, { resolve, reject, timer, answerBytesMax });
+      this.send(CHANNEL.control, message).catch((error: unknown) => {
         this.#settle(id)?.reject(error instanceof MinikeepError ? error : goneError('', error));
       });
     });
@@ -253,6 +260,12 @@ export class EngineLink {
       case 'step_error':
         this.#onEvent(message);
     }
+  }
+
+  /** Parsing takes time and memory: an engine gets only as much of the agent's as it was asked for. */
+  #controlBytesMax(): number {
+    const asked = [...this.#texts.values()].map((waiting) => waiting.answerBytesMax);
+    return Math.min(CONTROL_BYTES_MAX, Math.max(UNASKED_BYTES_MAX, ...asked));
   }
 
   #settle(id: number): Waiting | undefined {

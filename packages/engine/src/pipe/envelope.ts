@@ -21,12 +21,15 @@ export function envelopeHeader(channel: Channel, payloadBytes: number): Uint8Arr
 }
 
 /** Payload size and channel of a header. Throws `engine.pipe` on anything out of bounds. */
-export function readEnvelopeHeader(header: Uint8Array): { channel: Channel; bytes: number } {
+export function readEnvelopeHeader(
+  header: Uint8Array,
+  controlBytesMax = CONTROL_BYTES_MAX,
+): { channel: Channel; bytes: number } {
   const bytes = new DataView(header.buffer, header.byteOffset).getUint32(0, true) - 1;
   const channel = header[4];
   if (channel !== CHANNEL.control && channel !== CHANNEL.frame)
     throw pipeFault(`channel ${channel ?? 'absent'}`);
-  const most = channel === CHANNEL.control ? CONTROL_BYTES_MAX : FRAME_BYTES_MAX;
+  const most = channel === CHANNEL.control ? controlBytesMax : FRAME_BYTES_MAX;
   if (bytes < 0 || bytes > most) throw pipeFault(`${bytes} bytes on channel ${channel}`);
   return { channel, bytes };
 }
@@ -51,11 +54,17 @@ function pipeFault(what: string): MinikeepError {
 /** Takes chunks as they come and gives whole envelopes. Holds one envelope at most, and grows as its bytes arrive. */
 export class EnvelopeReader {
   readonly #header = new Uint8Array(ENVELOPE_HEADER_BYTES);
+  readonly #controlBytesMax: () => number;
   #headerBytes = 0;
   #channel: Channel = CHANNEL.control;
   #payload: Uint8Array | undefined;
   #expected = 0;
   #filled = 0;
+
+  /** `controlBytesMax`: what a control message may take that begins now; it is parsed whole. */
+  constructor(controlBytesMax = (): number => CONTROL_BYTES_MAX) {
+    this.#controlBytesMax = controlBytesMax;
+  }
 
   /** Throws `engine.pipe`; the reader is of no use afterwards. */
   push(chunk: Uint8Array): Envelope[] {
@@ -81,7 +90,7 @@ export class EnvelopeReader {
     this.#header.set(part, this.#headerBytes);
     this.#headerBytes += part.byteLength;
     if (this.#headerBytes === ENVELOPE_HEADER_BYTES) {
-      const { channel, bytes } = readEnvelopeHeader(this.#header);
+      const { channel, bytes } = readEnvelopeHeader(this.#header, this.#controlBytesMax());
       this.#channel = channel;
       this.#expected = bytes;
       this.#filled = 0;

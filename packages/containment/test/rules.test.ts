@@ -71,7 +71,8 @@ describe('by arguments', () => {
 
   it('futex: none of the locks whose word names a thread of any process', () => {
     for (const command of [6, 7, 8, 11, 12, 13, 2, 14, 64])
-      for (const flags of [0, 0x80, 0x100, 0x180]) expect(asks('futex', 0, command | flags, 0, 0)).toBe(true);
+      for (const flags of [0, 0x80, 0x100, 0x180])
+        expect(asks('futex', 0, command | flags, 0, 0)).toBe(true);
     for (const command of [0, 1, 3, 4, 5, 9, 10]) {
       expect(passes('futex', 0, command | 0x80, 0, 99)).toBe(true);
       expect(passes('futex', 0, command | 0x180, 0, 0)).toBe(true);

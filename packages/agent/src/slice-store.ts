@@ -9,9 +9,10 @@
  * what one agent evicts stays readable for another through its pin. `owner` tells living processes from dead ones.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { constants } from 'node:fs';
+import { constants, type Stats } from 'node:fs';
 import {
   link,
+  lstat,
   mkdir,
   open,
   readdir,
@@ -67,12 +68,18 @@ export class SliceStore {
     try {
       for (const part of ['slices', 'incoming', 'pins'])
         await mkdir(path.join(folder, part), { recursive: true, mode: 0o700 });
+      checkOwn(folder, await stat(folder));
+      for (const part of ['slices', 'incoming', 'pins']) {
+        const own = path.join(folder, part);
+        checkOwn(own, await lstat(own));
+      }
       for (const part of ['incoming', 'pins']) {
         for (const name of await readdir(path.join(folder, part)))
           if (isOwnerGone(name))
             await rm(path.join(folder, part, name), { recursive: true, force: true });
       }
     } catch (cause) {
+      if (cause instanceof MinikeepError) throw cause;
       throw new MinikeepError('store.unusable', `can't use the slice store in ${folder}`, {
         next: 'Check that this user may write there, or choose another folder with XDG_CACHE_HOME.',
         cause,
@@ -289,6 +296,23 @@ async function hashFile(
     done += bytesRead;
     onProgress(Math.min(1, done / size));
   }
+}
+
+/** Who else can write there could exchange a slice between its check and its use, or lead us to files elsewhere. */
+function checkOwn(folder: string, info: Stats): void {
+  const uid = process.geteuid?.();
+  const why = !info.isDirectory()
+    ? 'is no folder'
+    : uid !== undefined && info.uid !== uid
+      ? 'belongs to another user'
+      : // A sticky folder (/tmp) lets nobody else rename or remove what is ours in it.
+        (info.mode & 0o022) !== 0 && (info.mode & 0o1000) === 0
+        ? 'can be written by other users'
+        : undefined;
+  if (why === undefined) return;
+  throw new MinikeepError('store.unusable', `can't use the slice store: ${folder} ${why}`, {
+    next: 'Make it a folder that only this user can write, or choose another one with XDG_CACHE_HOME.',
+  });
 }
 
 async function syncFolder(folder: string): Promise<void> {

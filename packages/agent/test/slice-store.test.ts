@@ -3,12 +3,14 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import {
   chmodSync,
+  chownSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
   readdirSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -37,6 +39,35 @@ const files = (part: string): string[] =>
   readdirSync(path.join(folder, part), { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.gguf') || name.endsWith('.part'))
     .sort();
+
+describe('a folder', () => {
+  it('that others can write, that is a link or (for root) another user’s, is refused', async () => {
+    const refused = (why: RegExp): Promise<void> =>
+      expect(SliceStore.open(folder, MIB)).rejects.toMatchObject({
+        code: 'store.unusable',
+        message: expect.stringMatching(why) as string,
+      });
+    await (await SliceStore.open(folder, MIB)).close();
+    const slices = path.join(folder, 'slices');
+    chmodSync(slices, 0o770);
+    await refused(/slices can be written by other users/);
+    chmodSync(slices, 0o700);
+    chmodSync(folder, 0o777);
+    await refused(/can be written by other users/);
+    chmodSync(folder, 0o700);
+    const incoming = path.join(folder, 'incoming');
+    rmSync(incoming, { recursive: true });
+    symlinkSync(slices, incoming);
+    await refused(/incoming is no folder/);
+    rmSync(incoming);
+    if (process.geteuid?.() === 0) {
+      chownSync(slices, 12_345, 12_345);
+      await refused(/slices belongs to another user/);
+      chownSync(slices, 0, 0);
+    }
+    await (await SliceStore.open(folder, MIB)).close();
+  });
+});
 
 describe('a slice', () => {
   it('is stored, pinned, found again by its digest, and read-only', async () => {

@@ -7,6 +7,8 @@ import { makeProgram } from './program.ts';
 import { fromCommander, reportError } from './report-error.ts';
 import { Terminal } from './terminal.ts';
 
+// Other users of the machine see every process's arguments, and a prompt is one. This writes over them.
+process.title = 'minikeep';
 const terminal = new Terminal(process);
 const interrupts = new Interrupts();
 const argv = process.argv.slice(2);

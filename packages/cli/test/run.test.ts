@@ -1,7 +1,7 @@
 /** `minikeep run` as a user types it, with real nodes and engines: answers, errors, interrupts, and nothing left. */
-import { needCommand, needRoot, randomModelFile, TINY } from '@minikeep/testkit';
+import { needCommand, needRoot, onlyOn, randomModelFile, TINY } from '@minikeep/testkit';
 import { execFileSync, type ChildProcess } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdirSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { jsonError, minikeep, type Ended, type RunOptions } from './minikeep.ts';
@@ -54,6 +54,25 @@ const lines = (ended: Ended): Line[] =>
 
 // oxlint-disable-next-line no-control-regex -- control characters are what this is about
 const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g;
+
+it('a prompt is not to be read in the list of processes', { timeout: TIMEOUT_MS }, async (ctx) => {
+  onlyOn(ctx, 'linux');
+  let seen = '';
+  const ended = await run(['--local', '1', '--max-tokens', '2', model, 'my own secret'], {
+    onStart: (child) => {
+      const look = setInterval(() => {
+        try {
+          seen = readFileSync(`/proc/${child.pid}/cmdline`, 'utf8').replaceAll('\0', ' ') || seen;
+        } catch {
+          clearInterval(look);
+        }
+      }, 20);
+      child.once('exit', () => clearInterval(look));
+    },
+  });
+  expect(ended.code).toBe(0);
+  expect(seen.trim()).toBe('minikeep');
+});
 
 describe('an answer', { timeout: TIMEOUT_MS }, () => {
   const greedy = ['--temperature', '0', '--max-tokens', '12'];

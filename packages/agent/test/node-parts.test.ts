@@ -111,13 +111,15 @@ describe('what a process does', () => {
       .toBeGreaterThan(0.3);
     expect((await processState(pid))?.stopped).toBe(false);
     child.kill('SIGSTOP');
-    await expect.poll(async () => (await processState(pid))?.stopped).toBe(true);
+    await expect
+      .poll(async () => (await processState(pid))?.stopped, { timeout: 10_000 })
+      .toBe(true);
     const before = (await processState(pid))?.cpuSeconds;
     await pause(300);
     expect((await processState(pid))?.cpuSeconds).toBe(before);
     child.kill('SIGKILL');
     await new Promise((resolve) => child.once('exit', resolve));
-    await expect.poll(() => processState(pid)).toBe(undefined);
+    await expect.poll(() => processState(pid), { timeout: 10_000 }).toBe(undefined);
   });
 
   // The forms that ps(1) of macOS describes for the keywords `state` and `time`.

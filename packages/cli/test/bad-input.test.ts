@@ -45,7 +45,7 @@ async function expectError(ended: Ended, code: string | RegExp, exit: number): P
   expect(error.message).not.toBe('');
   expect(error.next).not.toBe('');
   expect(ended.code, error.message).toBe(exit);
-  await place.expectNothingLeft(10_000);
+  await place.expectNothingLeft();
 }
 
 function damaged(name: string, content: Uint8Array): string {

@@ -84,7 +84,7 @@ it(
     expect((performance.now() - stopped) / 1000).toBeLessThan(STALL_SECONDS_MAX);
     const pids = processesOf(cluster);
     await cluster.stop();
-    await expectNothingLeft(pids, cluster.folder, 20_000);
+    await expectNothingLeft(pids, cluster.folder);
     // Every line that these processes logged says a time that is far from the right one.
     const times = cluster
       .log()

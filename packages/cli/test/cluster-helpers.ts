@@ -216,7 +216,7 @@ export const processesOf = (cluster: LocalCluster): number[] =>
 export async function expectNothingLeft(
   pids: readonly number[],
   folder: string,
-  timeoutMs = 5_000,
+  timeoutMs = 20_000,
 ): Promise<void> {
   await expect
     .poll(() => pids.filter((pid) => alive(pid)), { timeout: timeoutMs, interval: 50 })

@@ -54,7 +54,7 @@ beforeEach(async () => {
 afterEach(async () => {
   pids = [...pids, ...processesOf(cluster)];
   await cluster?.stop();
-  await expectNothingLeft(pids, cluster.folder, 20_000);
+  await expectNothingLeft(pids, cluster.folder);
   cache.remove();
 });
 

@@ -23,8 +23,8 @@ import {
 } from './cluster-helpers.ts';
 
 /** Silence of 4 s, two looks at the stages, and a slow machine. */
-const STALL_SECONDS_MAX = 20;
-const DEATH_SECONDS_MAX = 5;
+const STALL_SECONDS_MAX = 40;
+const DEATH_SECONDS_MAX = 15;
 const PROMPT = [5, 9, 14, 22, 31, 40];
 
 let cache: Cache;
@@ -51,7 +51,7 @@ describe('in the middle of a sentence', () => {
 
   afterEach(async () => {
     await cluster?.stop();
-    await expectNothingLeft(pids, folder, 10_000);
+    await expectNothingLeft(pids, folder);
   });
 
   /** Does something to a process after the tenth token; returns the error that ends both answers, and after how long. */
@@ -92,7 +92,7 @@ describe('in the middle of a sentence', () => {
     expect(seconds).toBeLessThan(DEATH_SECONDS_MAX);
     expect((await failure(ask(running, tokens(PROMPT)))).code).toBe('engine.died');
     const engines = status.stages.map((s) => s.enginePid);
-    await expect.poll(() => engines.filter(alive), { timeout: 5_000 }).toEqual([]);
+    await expect.poll(() => engines.filter(alive), { timeout: 20_000 }).toEqual([]);
     await deploy(running, model);
     pids = [...pids, ...processesOf(running)];
     expect((await ask(running, tokens(PROMPT))).ids).toHaveLength(16);
@@ -108,7 +108,7 @@ describe('in the middle of a sentence', () => {
     expect(error.message).toContain('on node node-3');
     expect(error.exitCode).toBe(4);
     expect(seconds).toBeLessThan(DEATH_SECONDS_MAX);
-    await expect.poll(() => family.filter(alive), { timeout: 5_000 }).toEqual([]);
+    await expect.poll(() => family.filter(alive), { timeout: 20_000 }).toEqual([]);
     const node = (await running.operator.status({})).nodes[2];
     expect(node).toMatchObject({ reachable: false });
   });
@@ -161,7 +161,7 @@ describe('whoever started the cluster is killed', () => {
     const pids = treeOf([child.pid ?? 0]);
     expect(pids.length).toBeGreaterThan(5);
     child.kill('SIGKILL');
-    await expect.poll(() => pids.filter(alive), { timeout: 12_000 }).toEqual([]);
+    await expect.poll(() => pids.filter(alive), { timeout: 30_000 }).toEqual([]);
     expect(readdirSync(path.join(cache.folder, 'store', 'pins'))).toEqual([]);
     // It holds the keys: the children remove it when the one who made it can't.
     expect(existsSync(folder)).toBe(false);

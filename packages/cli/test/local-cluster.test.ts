@@ -140,7 +140,9 @@ describe('a cluster of three nodes', () => {
     expect(error.code).toBe('call.cancelled');
     expect((await ask(cluster, tokens(PROMPT), { maxTokens: 24 })).ids).toEqual(alone);
     await expect
-      .poll(async () => (await cluster.operator.status({})).deployments[0]?.sequencesActive)
+      .poll(async () => (await cluster.operator.status({})).deployments[0]?.sequencesActive, {
+        timeout: 20_000,
+      })
       .toBe(0);
   });
 
@@ -154,6 +156,20 @@ describe('a cluster of three nodes', () => {
     const error = await failure(ask(cluster, tokens([...full, 5])));
     expect(error).toMatchObject({ code: 'generate.prompt_too_long', exitCode: 2 });
     expect(error.details).toMatchObject({ prompt_tokens: '513', context_tokens: '512' });
+  });
+
+  it('ends before a stop string, however many tokens it is made of, and lets out no part of it', async () => {
+    const sampling = (stop: string[]) => ({ temperature: 0, ignoreEog: true, stop });
+    const maxTokens = 80;
+    const whole = await ask(cluster, tokens(PROMPT), { maxTokens, sampling: sampling([]) });
+    expect(whole.text.length).toBeGreaterThan(60);
+    for (const length of [1, 2, 7, 25, 50]) {
+      const stop = whole.text.slice(5, 5 + length);
+      const at = whole.text.indexOf(stop);
+      const answer = await ask(cluster, tokens(PROMPT), { maxTokens, sampling: sampling([stop]) });
+      expect(answer.text).toBe(whole.text.slice(0, at));
+      expect(answer.done.finishReason).toBe(FinishReason.FINISH_REASON_STOP);
+    }
   });
 
   it('refuses what can not be answered, each with its own error', async () => {
@@ -319,7 +335,7 @@ describe('a deployment that can not be', () => {
       expect((await failure(call)).code).toBe('call.cancelled');
       await expect
         .poll(() => processesOf(cluster).filter((pid) => !trusted.includes(pid)), {
-          timeout: 8_000,
+          timeout: 20_000,
         })
         .toEqual([]);
     }

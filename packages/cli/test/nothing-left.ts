@@ -35,13 +35,13 @@ export class Place {
   }
 
   /** Processes may take a moment to go after the command has; files may not. */
-  async expectNothingLeft(timeoutMs = 3_000): Promise<void> {
+  async expectNothingLeft(timeoutMs = 15_000): Promise<void> {
     clearInterval(this.#timer);
     expect(readdirSync(this.temporary)).toEqual([]);
     await this.expectNoProcess(timeoutMs);
   }
 
-  async expectNoProcess(timeoutMs = 3_000): Promise<void> {
+  async expectNoProcess(timeoutMs = 15_000): Promise<void> {
     clearInterval(this.#timer);
     await expect
       .poll(() => [...this.#seen].filter((pid) => alive(pid)), { timeout: timeoutMs, interval: 50 })

@@ -46,7 +46,7 @@ function agent(changed: object): { status: number | null; code: string; stderr: 
   const done = spawnSync(process.execPath, [path.join(DIST, 'agent.mjs'), file], {
     encoding: 'utf8',
     input: '',
-    timeout: 20_000,
+    timeout: 60_000,
   });
   const lines = done.stdout.trim().split('\n');
   expect(lines).toHaveLength(1);

@@ -41,7 +41,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   await cluster?.stop();
-  await expectNothingLeft(pids, cluster.folder, 20_000);
+  await expectNothingLeft(pids, cluster.folder);
 });
 
 const enginePid = (stage: number): number => status.stages[stage]?.enginePid ?? 0;

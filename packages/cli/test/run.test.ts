@@ -162,7 +162,7 @@ describe('a mistake', { timeout: TIMEOUT_MS }, () => {
     const ended = await run([...args.map((arg) => (arg === 'MODEL' ? model : arg)), '--json']);
     expect(ended).toMatchObject({ code: exit, stdout: '' });
     expect(jsonError(ended).code).toMatch(code);
-    expect(ended.seconds).toBeLessThan(5);
+    expect(ended.seconds).toBeLessThan(20);
     await place.expectNothingLeft();
   });
 
@@ -192,7 +192,7 @@ describe('a mistake', { timeout: TIMEOUT_MS }, () => {
     const ended = await run([file, 'Hi', '--json']);
     expect(ended).toMatchObject({ code: 1, stdout: '' });
     expect(jsonError(ended).code).toBe('plan.no_fit');
-    expect(ended.seconds).toBeLessThan(5);
+    expect(ended.seconds).toBeLessThan(20);
   });
 
   it('no permission', async (ctx) => {
@@ -257,7 +257,7 @@ describe('Ctrl-C', { timeout: TIMEOUT_MS }, () => {
       expect(ended.code).toBe(130);
       expect(jsonError(ended).code).toBe('run.interrupted');
     }
-    expect(ended.seconds).toBeLessThan(ms / 1000 + 6);
+    expect(ended.seconds).toBeLessThan(ms / 1000 + 15);
     await place.expectNothingLeft();
   });
 
@@ -283,7 +283,7 @@ describe('Ctrl-C', { timeout: TIMEOUT_MS }, () => {
     for (const ms of [300, 700, 1_200]) {
       const ended = await run(endless(), { onStart: after(ms, [0, 20]) });
       expect([0, 130, null]).toContain(ended.code);
-      expect(ended.seconds).toBeLessThan(ms / 1000 + 2);
+      expect(ended.seconds).toBeLessThan(ms / 1000 + 5);
       await place.expectNothingLeft();
     }
   });
@@ -298,7 +298,7 @@ describe('Ctrl-C', { timeout: TIMEOUT_MS }, () => {
       onStart: (child) => setTimeout(() => child.kill('SIGKILL'), 900),
     });
     expect(kill.signal).toBe('SIGKILL');
-    await place.expectNoProcess(12_000);
+    await place.expectNoProcess(30_000);
   });
 
   it('a reader that leaves ends it in peace', async () => {

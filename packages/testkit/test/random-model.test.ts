@@ -6,7 +6,7 @@ import path from 'node:path';
 import koffi from 'koffi';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { ARCHITECTURES, describeModel, GGML_TYPES, openModel, planSlices } from '@minikeep/gguf';
-import { NAMED_MODELS, randomModelFile, REPOSITORY, WIDE } from '../src/index.ts';
+import { NAMED_MODELS, randomModelFile, REPOSITORY, TINY, WIDE } from '../src/index.ts';
 
 let folder = '';
 beforeEach(() => {
@@ -69,4 +69,40 @@ test('every architecture of the table has its random models at every published c
     ).toEqual(row.publishedLayers);
   const file = await randomModelFile('glm4moe', { folder });
   expect(planSlices(await openModel(file), [20]).filter((p) => p.kind === 'stage')).toHaveLength(2);
+});
+
+/** A change here makes the committed conformance table one of other models. */
+const RECIPES = {
+  llama: '07ef74fd81d9954d',
+  'llama-tied': 'c8641cf83520379c',
+  'llama-rope': '567c392571f449f4',
+  qwen2: 'f01e6dfb45f18f3e',
+  qwen3: '26254768a9c22d36',
+  qwen3moe: '65db16b32738fc0f',
+  'deepseek-r1': '4a7415053f996d80',
+  kimi: 'b4fd2eaa007c66b2',
+  'deepseek-lite': 'd61b51291d6076b4',
+  gemma3: 'bfaf6995e73efb54',
+  'gpt-oss': '827364771a1d3e37',
+  granite: '46e2510d1e80fb63',
+  qwen2moe: '4f59e4cf804cb5ac',
+  'minimax-m2': '17a86dd25cc03a4a',
+  'hunyuan-moe': 'd46b500312938ac5',
+  glm4moe: '43060fcc68489bcc',
+};
+
+test('recipes are those that the conformance table was made with', () => {
+  const found = Object.fromEntries(
+    Object.keys(RECIPES).map((name) => {
+      const model = NAMED_MODELS.find((m) => m.name === name);
+      const { keys, tensors } = model?.recipe(TINY, model.layers[0]) ?? { keys: [], tensors: [] };
+      const hash = createHash('sha256').update(JSON.stringify(tensors));
+      for (const { key, value } of keys) {
+        hash.update(`${key}\n`);
+        if (value instanceof Uint8Array) hash.update(value);
+      }
+      return [name, hash.digest('hex').slice(0, 16)];
+    }),
+  );
+  expect(found).toEqual(RECIPES);
 });

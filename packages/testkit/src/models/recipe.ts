@@ -34,6 +34,16 @@ export const WIDE: Dimensions = {
   vocabulary: 384,
 };
 
+/** Experts of every mixture, and how many of them a token goes through. */
+export const EXPERTS = 8;
+export const EXPERTS_USED = 2;
+
+/** For loaders that take the queries to be as wide as the embedding. */
+export const squareHeads = (d: Dimensions): Dimensions => ({
+  ...d,
+  headSize: d.embedding / d.heads,
+});
+
 /** 'router' and 'vector' stay F32, as converters write them. */
 export type TensorKind = 'embedding' | 'matrix' | 'norm' | 'vector' | 'router' | 'frequencies';
 
@@ -146,22 +156,58 @@ export function attention(b: RecipeBuilder, d: Dimensions, p: string, biases = f
 }
 
 /** Gated feed-forward. */
-export function feedForward(
-  b: RecipeBuilder,
-  d: Dimensions,
-  p: string,
-  length = d.feedForward,
-): void {
-  b.matrix(`${p}ffn_gate`, d.embedding, length);
-  b.matrix(`${p}ffn_up`, d.embedding, length);
-  b.matrix(`${p}ffn_down`, length, d.embedding);
+export function feedForward(b: RecipeBuilder, d: Dimensions, p: string): void {
+  b.matrix(`${p}ffn_gate`, d.embedding, d.feedForward);
+  b.matrix(`${p}ffn_up`, d.embedding, d.feedForward);
+  b.matrix(`${p}ffn_down`, d.feedForward, d.embedding);
 }
 
 /** Gated experts and their router. */
-export function experts(b: RecipeBuilder, d: Dimensions, p: string, count: number): void {
+export function experts(b: RecipeBuilder, d: Dimensions, p: string): void {
   const length = d.expertFeedForward;
-  b.add('router', `${p}ffn_gate_inp.weight`, d.embedding, count);
-  b.matrix(`${p}ffn_gate_exps`, d.embedding, length, count);
-  b.matrix(`${p}ffn_up_exps`, d.embedding, length, count);
-  b.matrix(`${p}ffn_down_exps`, length, d.embedding, count);
+  b.add('router', `${p}ffn_gate_inp.weight`, d.embedding, EXPERTS);
+  b.matrix(`${p}ffn_gate_exps`, d.embedding, length, EXPERTS);
+  b.matrix(`${p}ffn_up_exps`, d.embedding, length, EXPERTS);
+  b.matrix(`${p}ffn_down_exps`, length, d.embedding, EXPERTS);
+}
+
+/** Keys of a mixture of experts. */
+export function routed(b: RecipeBuilder, d: Dimensions): void {
+  b.u32({
+    expert_count: EXPERTS,
+    expert_used_count: EXPERTS_USED,
+    expert_feed_forward_length: d.expertFeedForward,
+  });
+}
+
+/** Norms of each head's queries and keys. */
+export function headNorms(b: RecipeBuilder, d: Dimensions, p: string): void {
+  b.norm(`${p}attn_q_norm`, d.headSize);
+  b.norm(`${p}attn_k_norm`, d.headSize);
+}
+
+/** What an architecture's layers have besides, or instead of, what most have. */
+export interface LayerParts {
+  /** Biases of queries, keys and values. */
+  readonly biases?: boolean;
+  readonly afterAttention?: (b: RecipeBuilder, d: Dimensions, p: string) => void;
+  /** Instead of the plain gated feed-forward. */
+  readonly feedForward?: (b: RecipeBuilder, d: Dimensions, p: string) => void;
+}
+
+/** The layers of most architectures: norm, attention, norm, feed-forward. */
+export function plainLayers(
+  b: RecipeBuilder,
+  d: Dimensions,
+  layers: number,
+  parts: LayerParts = {},
+): void {
+  for (let i = 0; i < layers; i++) {
+    const p = `blk.${i}.`;
+    b.norm(`${p}attn_norm`, d.embedding);
+    attention(b, d, p, parts.biases);
+    parts.afterAttention?.(b, d, p);
+    b.norm(`${p}ffn_norm`, d.embedding);
+    (parts.feedForward ?? feedForward)(b, d, p);
+  }
 }

@@ -2,14 +2,14 @@
 import {
   common,
   experts,
+  EXPERTS,
+  EXPERTS_USED,
   feedForward,
   RecipeBuilder,
   type Dimensions,
   type Recipe,
 } from '../recipe.ts';
 
-const EXPERTS = 8;
-const EXPERTS_USED = 2;
 const EXPERTS_SHARED = 1;
 /** Head size = positions (rope) + content; all rows are multiples of 64. */
 const ROPE = 32;
@@ -71,7 +71,7 @@ export function deepseek2(
     b.norm(`${p}ffn_norm`, d.embedding);
     if (i < options.dense) feedForward(b, d, p);
     else {
-      experts(b, d, p, EXPERTS);
+      experts(b, d, p);
       if (options.gating === 2) b.bias(`${p}exp_probs_b`, EXPERTS);
       const shared = d.expertFeedForward * EXPERTS_SHARED;
       b.matrix(`${p}ffn_gate_shexp`, d.embedding, shared);

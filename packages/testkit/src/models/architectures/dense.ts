@@ -3,15 +3,15 @@ import {
   attention,
   common,
   feedForward,
+  headNorms,
+  plainLayers,
   RecipeBuilder,
+  squareHeads,
   type Dimensions,
   type Recipe,
 } from '../recipe.ts';
 
 const WINDOW = 16;
-
-/** For loaders that take the queries to be as wide as the embedding. */
-const squareHeads = (d: Dimensions): Dimensions => ({ ...d, headSize: d.embedding / d.heads });
 
 /** The stretch of positions beyond which YaRN and temperatures are at work: far below the prompts' lengths. */
 function yarn(b: RecipeBuilder, factor: number): void {
@@ -26,13 +26,7 @@ export function mistral3(d: Dimensions, layers: number): Recipe {
   b.u32({ 'rope.dimension_count': d.headSize });
   b.f32({ 'rope.freq_base': 1_000_000, 'attention.temperature_scale': 0.1 });
   yarn(b, 16);
-  for (let i = 0; i < layers; i++) {
-    const p = `blk.${i}.`;
-    b.norm(`${p}attn_norm`, d.embedding);
-    attention(b, d, p);
-    b.norm(`${p}ffn_norm`, d.embedding);
-    feedForward(b, d, p);
-  }
+  plainLayers(b, d, layers);
   return b.finish();
 }
 
@@ -99,13 +93,7 @@ export function granite(d: Dimensions, layers: number): Recipe {
   const b = new RecipeBuilder('granite');
   common(b, d, layers, { tied: true });
   graniteScales(b, d);
-  for (let i = 0; i < layers; i++) {
-    const p = `blk.${i}.`;
-    b.norm(`${p}attn_norm`, d.embedding);
-    attention(b, d, p);
-    b.norm(`${p}ffn_norm`, d.embedding);
-    feedForward(b, d, p);
-  }
+  plainLayers(b, d, layers);
   return b.finish();
 }
 
@@ -132,13 +120,7 @@ export function smollm3(d: Dimensions, layers: number): Recipe {
   common(b, d, layers, { tied: true });
   b.u32({ 'rope.dimension_count': d.headSize });
   b.f32({ 'rope.freq_base': 5_000_000 });
-  for (let i = 0; i < layers; i++) {
-    const p = `blk.${i}.`;
-    b.norm(`${p}attn_norm`, d.embedding);
-    attention(b, d, p);
-    b.norm(`${p}ffn_norm`, d.embedding);
-    feedForward(b, d, p);
-  }
+  plainLayers(b, d, layers);
   return b.finish();
 }
 
@@ -152,8 +134,7 @@ export function exaone4(dimensions: Dimensions, layers: number): Recipe {
   for (let i = 0; i < layers; i++) {
     const p = `blk.${i}.`;
     attention(b, d, p);
-    b.norm(`${p}attn_q_norm`, d.headSize);
-    b.norm(`${p}attn_k_norm`, d.headSize);
+    headNorms(b, d, p);
     b.norm(`${p}post_attention_norm`, d.embedding);
     feedForward(b, d, p);
     b.norm(`${p}post_ffw_norm`, d.embedding);

@@ -4,26 +4,22 @@ import {
   attention,
   common,
   experts,
+  EXPERTS,
+  EXPERTS_USED,
   feedForward,
+  headNorms,
+  plainLayers,
   RecipeBuilder,
+  routed,
+  squareHeads,
   type Dimensions,
   type Recipe,
 } from '../recipe.ts';
 
-const EXPERTS = 8;
-const EXPERTS_USED = 2;
 const SIGMOID = 2;
 
 /** Experts as long as the plain feed-forward: these loaders know one length only. */
 const oneLength = (d: Dimensions): Dimensions => ({ ...d, feedForward: d.expertFeedForward });
-
-function routed(b: RecipeBuilder, d: Dimensions): void {
-  b.u32({
-    expert_count: EXPERTS,
-    expert_used_count: EXPERTS_USED,
-    expert_feed_forward_length: d.expertFeedForward,
-  });
-}
 
 /** The expert that every token passes. */
 function shared(b: RecipeBuilder, d: Dimensions, p: string): void {
@@ -33,21 +29,20 @@ function shared(b: RecipeBuilder, d: Dimensions, p: string): void {
 }
 
 export function qwen2moe(dimensions: Dimensions, layers: number): Recipe {
-  const d = { ...dimensions, headSize: dimensions.embedding / dimensions.heads };
+  const d = squareHeads(dimensions);
   const b = new RecipeBuilder('qwen2moe');
   common(b, d, layers, { tied: false });
   routed(b, d);
   b.u32({ expert_shared_feed_forward_length: d.expertFeedForward });
   b.f32({ 'rope.freq_base': 1_000_000 });
-  for (let i = 0; i < layers; i++) {
-    const p = `blk.${i}.`;
-    b.norm(`${p}attn_norm`, d.embedding);
-    attention(b, d, p, true);
-    b.norm(`${p}ffn_norm`, d.embedding);
-    experts(b, d, p, EXPERTS);
-    b.add('router', `${p}ffn_gate_inp_shexp.weight`, d.embedding);
-    shared(b, d, p);
-  }
+  plainLayers(b, d, layers, {
+    biases: true,
+    feedForward: (...layer) => {
+      experts(...layer);
+      b.add('router', `${layer[2]}ffn_gate_inp_shexp.weight`, d.embedding);
+      shared(...layer);
+    },
+  });
   return b.finish();
 }
 
@@ -57,13 +52,7 @@ export function graniteMoe(dimensions: Dimensions, layers: number): Recipe {
   common(b, d, layers, { tied: true });
   b.u32({ expert_count: EXPERTS, expert_used_count: EXPERTS_USED });
   graniteScales(b, d);
-  for (let i = 0; i < layers; i++) {
-    const p = `blk.${i}.`;
-    b.norm(`${p}attn_norm`, d.embedding);
-    attention(b, d, p);
-    b.norm(`${p}ffn_norm`, d.embedding);
-    experts(b, d, p, EXPERTS);
-  }
+  plainLayers(b, d, layers, { feedForward: experts });
   return b.finish();
 }
 
@@ -90,13 +79,12 @@ export function glm4moe(
     b.norm(`${p}attn_norm`, d.embedding);
     attention(b, d, p, true);
     if (options.headNorms) {
-      b.norm(`${p}attn_q_norm`, d.headSize);
-      b.norm(`${p}attn_k_norm`, d.headSize);
+      headNorms(b, d, p);
     }
     b.norm(`${p}post_attention_norm`, d.embedding);
     if (i < options.dense) feedForward(b, d, p);
     else {
-      experts(b, d, p, EXPERTS);
+      experts(b, d, p);
       b.bias(`${p}exp_probs_b`, EXPERTS);
       shared(b, d, p);
     }
@@ -116,16 +104,16 @@ export function minimaxM2(dimensions: Dimensions, layers: number): Recipe {
   routed(b, d);
   b.u32({ 'rope.dimension_count': d.headSize / 2, expert_gating_func: SIGMOID });
   b.f32({ 'rope.freq_base': 5_000_000 });
-  for (let i = 0; i < layers; i++) {
-    const p = `blk.${i}.`;
-    b.norm(`${p}attn_norm`, d.embedding);
-    attention(b, d, p);
-    b.norm(`${p}attn_q_norm`, d.heads * d.headSize);
-    b.norm(`${p}attn_k_norm`, d.headsKv * d.headSize);
-    b.norm(`${p}ffn_norm`, d.embedding);
-    experts(b, d, p, EXPERTS);
-    b.bias(`${p}exp_probs_b`, EXPERTS);
-  }
+  plainLayers(b, d, layers, {
+    afterAttention: (_, __, p) => {
+      b.norm(`${p}attn_q_norm`, d.heads * d.headSize);
+      b.norm(`${p}attn_k_norm`, d.headsKv * d.headSize);
+    },
+    feedForward: (...layer) => {
+      experts(...layer);
+      b.bias(`${layer[2]}exp_probs_b`, EXPERTS);
+    },
+  });
   return b.finish();
 }
 
@@ -136,15 +124,12 @@ export function hunyuanMoe(dimensions: Dimensions, layers: number): Recipe {
   routed(b, d);
   b.u32({ expert_shared_feed_forward_length: d.expertFeedForward, expert_shared_count: 1 });
   b.f32({ 'rope.freq_base': 10_000 });
-  for (let i = 0; i < layers; i++) {
-    const p = `blk.${i}.`;
-    b.norm(`${p}attn_norm`, d.embedding);
-    attention(b, d, p);
-    b.norm(`${p}attn_q_norm`, d.headSize);
-    b.norm(`${p}attn_k_norm`, d.headSize);
-    b.norm(`${p}ffn_norm`, d.embedding);
-    experts(b, d, p, EXPERTS);
-    shared(b, d, p);
-  }
+  plainLayers(b, d, layers, {
+    afterAttention: headNorms,
+    feedForward: (...layer) => {
+      experts(...layer);
+      shared(...layer);
+    },
+  });
   return b.finish();
 }

@@ -3,15 +3,16 @@ import {
   attention,
   common,
   experts,
+  EXPERTS,
+  EXPERTS_USED,
   feedForward,
+  headNorms,
   RecipeBuilder,
   type Dimensions,
   type Recipe,
 } from '../recipe.ts';
 
 const WINDOW = 16;
-const EXPERTS = 8;
-const EXPERTS_USED = 2;
 
 export function gemma2(d: Dimensions, layers: number): Recipe {
   const b = new RecipeBuilder('gemma2');
@@ -45,8 +46,7 @@ export function gemma3(
     const p = `blk.${i}.`;
     b.norm(`${p}attn_norm`, d.embedding);
     attention(b, d, p);
-    b.norm(`${p}attn_q_norm`, d.headSize);
-    b.norm(`${p}attn_k_norm`, d.headSize);
+    headNorms(b, d, p);
     b.norm(`${p}post_attention_norm`, d.embedding);
     b.norm(`${p}ffn_norm`, d.embedding);
     feedForward(b, d, p);
@@ -75,7 +75,7 @@ export function gptOss(d: Dimensions, layers: number): Recipe {
     b.bias(`${p}attn_output`, d.embedding);
     b.add('vector', `${p}attn_sinks.weight`, d.heads);
     b.norm(`${p}post_attention_norm`, d.embedding);
-    experts(b, d, p, EXPERTS);
+    experts(b, d, p);
     b.bias(`${p}ffn_gate_inp`, EXPERTS);
     b.bias(`${p}ffn_gate_exps`, d.expertFeedForward, EXPERTS);
     b.bias(`${p}ffn_up_exps`, d.expertFeedForward, EXPERTS);

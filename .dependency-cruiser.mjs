@@ -49,6 +49,13 @@ export default {
       to: { path: '^packages/testkit/' },
     },
     {
+      name: 'engines-in-process-only-from-testkit',
+      comment: "what is shipped reads models in an engine's process, never in its own",
+      severity: 'error',
+      from: { path: '^packages/(?!testkit)[^/]+/src/' },
+      to: { path: '^packages/engine/src/in-process' },
+    },
+    {
       name: 'source-imports-no-test',
       severity: 'error',
       from: { path: '^packages/[^/]+/src/' },

@@ -112,7 +112,7 @@ export async function oneProcessLine(files, context) {
     if (done) throw new Error('the process with several stages ended');
     return JSON.parse(value);
   };
-  await ask(files.map((file) => ({ type: 'load_stage', ...file, context })));
+  await ask({ files, context });
   return {
     decode: (tokens) => ask({ tokens }),
     stop: async () => {

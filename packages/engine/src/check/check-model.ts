@@ -5,7 +5,7 @@
 import { mkdtemp, open, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { checkCuts, planSlices, sliceStream, type Model, type SlicePlan } from '@minikeep/gguf';
-import { FRAME_LOGITS_MAX, MinikeepError } from '@minikeep/protocol';
+import { FRAME_LOGITS_MAX, MinikeepError, type ResultFrame } from '@minikeep/protocol';
 import type { ContextSettings } from '../messages.ts';
 import { differenceOf, LogitsFile, rowsOf } from './logits.ts';
 import { Pipeline, type PipelineOptions, type StageFile, type StepInput } from './pipeline.ts';
@@ -55,6 +55,12 @@ export async function checkModel(
   } finally {
     await check.close();
   }
+}
+
+/** Stages in a row, however they run. */
+export interface Stages {
+  step(input: StepInput): ResultFrame | Promise<ResultFrame>;
+  stop(): void | Promise<void>;
 }
 
 /** The whole model's logits, computed once, and any number of cuts compared with them. */
@@ -112,14 +118,23 @@ export class ModelCheck {
     }
   }
 
-  /** Cuts, loads, computes and compares. Throws `slice.cut_refused` before anything is written. */
-  async compare(cuts: readonly number[]): Promise<CheckResult> {
+  /**
+   * Cuts, loads, computes and compares, in engines of their own or in what `start` makes. Throws `slice.cut_refused`
+   * before anything is written.
+   */
+  async compare(
+    cuts: readonly number[],
+    start: (files: readonly StageFile[], context: ContextSettings) => Promise<Stages> = (
+      files,
+      context,
+    ) => Pipeline.start(files, { ...this.#options, context }),
+  ): Promise<CheckResult> {
     checkCuts(this.#options.model, cuts);
     const folder = await mkdtemp(path.join(this.#folder, 'cut-'));
     try {
       this.#options.onProgress?.(`cut at ${cuts.join(', ')}`);
       const files = await stageFiles(this.#options, cuts, folder);
-      const pipeline = await Pipeline.start(files, { ...this.#options, context: this.#context });
+      const pipeline = await start(files, this.#context);
       try {
         return await this.#run(pipeline, cuts);
       } finally {
@@ -130,7 +145,7 @@ export class ModelCheck {
     }
   }
 
-  async #run(pipeline: Pipeline, cuts: readonly number[]): Promise<CheckResult> {
+  async #run(pipeline: Stages, cuts: readonly number[]): Promise<CheckResult> {
     let identical = true;
     let max = 0;
     let magnitude = 0;

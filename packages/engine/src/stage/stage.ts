@@ -204,6 +204,7 @@ export class Stage {
   free(): void {
     for (let seq = 0; seq < this.#positions.count; seq++) this.#generation?.drop(seq);
     this.#loaded.free();
+    this.#watch.free();
   }
 
   #checkRows(frame: StepFrame): void {

@@ -63,6 +63,11 @@ export class GraphWatch {
     return output !== undefined || input !== undefined || attentionScale !== undefined;
   }
 
+  /** No graph is computed with it any more. */
+  free(): void {
+    koffi.unregister(this.callback);
+  }
+
   /** Before a decode of `rows` rows, read from `from` (when the input node is overwritten) and put into `to`. */
   begin(rows: number, from: Float32Array | undefined, to: Float32Array | undefined): void {
     const known = this.#known.get(rows);

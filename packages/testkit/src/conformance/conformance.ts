@@ -3,7 +3,13 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { SandboxPlatform } from '@minikeep/containment';
-import { ModelCheck, type CheckOptions, type CheckResult } from '@minikeep/engine';
+import {
+  engineLibraries,
+  ModelCheck,
+  type CheckOptions,
+  type CheckResult,
+} from '@minikeep/engine';
+import { StagesInProcess } from '@minikeep/engine/in-process';
 import { openModel, type Model } from '@minikeep/gguf';
 import { REPOSITORY } from '../needs.ts';
 import { CONFORMANCE_CONTEXT, conformanceScript } from './script.ts';
@@ -12,25 +18,36 @@ export interface ConformanceOptions extends Pick<CheckOptions, 'mode' | 'onSlice
   readonly platform: SandboxPlatform;
 }
 
+/** `own`: in engines of their own, as in a cluster. `here`: in this process, many times as fast. */
+export type Compare = (cuts: readonly number[], where?: 'own' | 'here') => Promise<CheckResult>;
+
 /** Opens the model, computes the whole, hands a comparison to `work`, and leaves nothing behind. */
 export async function withConformance<T>(
   file: string,
   options: ConformanceOptions,
-  work: (model: Model, compare: (cuts: readonly number[]) => Promise<CheckResult>) => Promise<T>,
+  work: (model: Model, compare: Compare) => Promise<T>,
 ): Promise<T> {
   const folder = await mkdtemp(path.join(tmpdir(), 'minikeep-conformance-'));
   try {
     const model = await openModel(file);
+    const programs = path.join(REPOSITORY, 'dist');
     const check = await ModelCheck.start({
       ...options,
       model,
       folder,
-      programs: path.join(REPOSITORY, 'dist'),
+      programs,
       script: conformanceScript,
       context: CONFORMANCE_CONTEXT,
     });
     try {
-      return await work(model, (cuts) => check.compare(cuts));
+      const libraries = engineLibraries(programs);
+      return await work(model, (cuts, where = 'own') =>
+        where === 'own'
+          ? check.compare(cuts)
+          : check.compare(cuts, (files, context) =>
+              StagesInProcess.start(files, context, libraries),
+            ),
+      );
     } finally {
       await check.close();
     }

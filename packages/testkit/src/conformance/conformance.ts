@@ -3,12 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { SandboxPlatform } from '@minikeep/containment';
-import {
-  engineLibraries,
-  ModelCheck,
-  type CheckOptions,
-  type CheckResult,
-} from '@minikeep/engine';
+import { engineLibraries, ModelCheck, type CheckOptions, type CheckResult } from '@minikeep/engine';
 import { StagesInProcess } from '@minikeep/engine/in-process';
 import { openModel, type Model } from '@minikeep/gguf';
 import { REPOSITORY } from '../needs.ts';

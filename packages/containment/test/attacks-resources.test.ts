@@ -80,6 +80,18 @@ describe('12 and 13: crashing', () => {
     expect(await engine.recorded('SIGSEGV')).toMatchObject([{ kind: 'crash' }]);
   });
 
+  it('a name for the kernel log can not be set once a model is open', async () => {
+    const engine = await Attacked.start(place.folder);
+    const name = (): string => readFileSync(`/proc/${engine.sandbox.pid}/comm`, 'utf8');
+    const PR_SET_NAME = 15;
+    await engine.touchModel();
+    const before = name();
+    // Every new thread names itself, so it is told that all is well.
+    expect((await engine.call('prctl', PR_SET_NAME, { s: 'a secret' }, 0, 0, 0)).result).toBe(0);
+    expect(name()).toBe(before);
+    await engine.end();
+  });
+
   it('an abort is a crash', async () => {
     const engine = await (await Attacked.start(place.folder)).sealed();
     const code = `const koffi = require('./koffi.node'); koffi.load('libc.so.6').func('void abort()')();`;

@@ -1,8 +1,10 @@
 // The same sandbox in other situations: ordinary user, a folder of root's only, a container's capabilities and filter.
+import { spawnSync } from 'node:child_process';
 import { needCommand, needRoot, onlyOn } from '@minikeep/testkit';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import {
   type Around,
+  container,
   firstLine,
   install,
   type Installed,
@@ -33,7 +35,7 @@ async function works(around: Around = {}): Promise<Record<string, unknown>> {
   expect(said['seen']).toEqual([
     'read openat /etc/shadow',
     'network socket inet stream',
-    `monitor kill process ${driver.pid} signal 9`,
+    `monitor kill process ${Number(said['agent'])} signal 9`,
   ]);
   expect(said['uid']).not.toBe(0);
   return said;
@@ -83,6 +85,16 @@ describe('inside a container', () => {
     await works({ options: ['--deny-pidfd-getfd'] });
     needRoot(ctx);
     await works({ options: ['--deny-pidfd-getfd'], uid: 12_345 });
+  });
+
+  it('one that nobody privileged started: namespaces of its own, nothing to gain', async (ctx) => {
+    needRoot(ctx);
+    needCommand(ctx, 'setpriv', 'util-linux');
+    needCommand(ctx, 'unshare', 'util-linux');
+    const around = container(12_345, ['--pid', '--fork', '--mount-proc', '--kill-child']);
+    const [command, ...args] = [...(around.by ?? []), 'true'];
+    if (spawnSync(command ?? '', args).status !== 0) ctx.skip('not here: user namespaces');
+    expect(await works(around)).toMatchObject({ uid: 1000 });
   });
 
   it('a namespace that maps no unprivileged user: refused, with the choices', async (ctx) => {

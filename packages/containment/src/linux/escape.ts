@@ -27,5 +27,9 @@ export function escapeBytes(bytes: Uint8Array, max: number = TEXT_CHARACTERS_MAX
   return text;
 }
 
+/** The same of the end of something long: its last `max` characters, since errors say last what matters. */
+export const escapeTail = (bytes: Uint8Array, max: number): string =>
+  escapeBytes(bytes, bytes.length * 4 + 1).slice(-max);
+
 export const escapeText = (text: string, max?: number): string =>
   escapeBytes(Buffer.from(text, 'utf8'), max);

@@ -6,7 +6,7 @@ import type { SandboxExit } from '../sandbox.ts';
 import { hostArch } from './arch.ts';
 import type { Attempt } from './attempt.ts';
 import type { FromWarden, WardenJob } from './control.ts';
-import { escapeBytes } from './escape.ts';
+import { escapeBytes, escapeTail } from './escape.ts';
 import { FileTable } from './files.ts';
 import { machineUidCandidates } from './identity.ts';
 import { Judge } from './judge.ts';
@@ -177,7 +177,7 @@ export async function supervise(
       signal,
       reason,
       violations: recorder.total,
-      stderr_tail: escapeBytes(stderrTail(), STDERR_TAIL_BYTES),
+      stderr_tail: escapeTail(stderrTail(), STDERR_TAIL_BYTES),
     };
     report({ type: 'exit', exit });
   });

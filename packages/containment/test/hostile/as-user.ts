@@ -6,10 +6,13 @@ import { needRoot } from '@minikeep/testkit';
 import { afterAll, beforeEach } from 'vitest';
 import { startedByUser } from './attacked.ts';
 import { elsewhere } from './elsewhere.ts';
-import { install, type Installed } from './installed.ts';
+import { container, install, type Installed } from './installed.ts';
 
 /** Nobody's on a usual machine. */
-export const ORDINARY_UID = 12_345;
+const ORDINARY_UID = 12_345;
+/** The long run is in a container that this user made: fewer rights, and other namespaces. */
+const around =
+  process.env['MINIKEEP_LONG'] === '1' ? container(ORDINARY_UID) : { uid: ORDINARY_UID };
 
 let installed: Promise<Installed> | undefined;
 async function forUser(): Promise<Installed> {
@@ -18,6 +21,6 @@ async function forUser(): Promise<Installed> {
   return made;
 }
 if (process.getuid?.() === 0)
-  startedByUser(async () => elsewhere(await (installed ??= forUser()), { uid: ORDINARY_UID }));
+  startedByUser(async () => elsewhere(await (installed ??= forUser()), around));
 beforeEach(needRoot);
 afterAll(async () => (await installed)?.cleanUp());

@@ -68,6 +68,7 @@ async function short(): Promise<void> {
   });
   const exit = await engine.end();
   print({
+    agent: process.pid,
     support,
     uid: Number(/^Uid:\s+(\d+)/m.exec(status)?.[1]),
     seen: seen.map((v) => `${v.kind} ${v.operation} ${v.target}`),

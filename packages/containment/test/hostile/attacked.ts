@@ -99,13 +99,10 @@ export class Attacked {
     return attacked;
   }
 
-  async #answer(): Promise<Record<string, unknown>> {
+  async #answer(timeoutMs = ANSWER_MS_MAX): Promise<Record<string, unknown>> {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(
-        () => reject(new Error('the hostile program does not answer')),
-        ANSWER_MS_MAX,
-      );
+      timer = setTimeout(() => reject(new Error('the hostile program does not answer')), timeoutMs);
     });
     try {
       const next = await Promise.race([this.#lines.next(), late]);
@@ -116,9 +113,13 @@ export class Attacked {
     }
   }
 
-  async order(verb: string, details: object = {}): Promise<Record<string, unknown>> {
+  async order(
+    verb: string,
+    details: object = {},
+    timeoutMs?: number,
+  ): Promise<Record<string, unknown>> {
     this.send(verb, details);
-    return this.#answer();
+    return this.#answer(timeoutMs);
   }
 
   /** An order whose answers never end by themselves. */

@@ -211,7 +211,7 @@ describe('20: a flood of attempts', () => {
     expect(rss()).toBeLessThan(150 * 1024);
     expect((await engine.end()).violations).toBe(times + 5_000);
     const bytes = engine.violations.reduce((sum, v) => sum + JSON.stringify(v).length, 0);
-    expect(bytes).toBeLessThan(16 * 1024);
+    expect(bytes).toBeLessThan(17 * 1024); // the last record may begin below the limit
     expect(engine.violations.reduce((sum, v) => sum + v.count, 0)).toBe(times + 5_000);
   });
 });

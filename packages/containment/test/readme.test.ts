@@ -19,7 +19,7 @@ const rows = readFileSync(path.join(FOLDER, 'README.md'), 'utf8')
 /** The titles of the tests of a file, as they are written. */
 function titlesOf(file: string): string[] {
   const text = readFileSync(path.join(FOLDER, 'test', `${file}.test.ts`), 'utf8');
-  // it('…' and it.each(…)('…', on one line or on the next.
+  // A title stands behind the bracket, or on the next line.
   return [...text.matchAll(/(?:\bit|\))\(\s*(?:'((?:[^'\\]|\\.)*)'|"([^"]*)"|`([^`]*)`)/g)].map(
     (m) => m[1]?.replaceAll("\\'", "'") ?? m[2] ?? m[3] ?? '',
   );

@@ -27,8 +27,10 @@ describe('Recorder', () => {
       count: 1,
       sequence: 6,
     });
-    expect(r.flush()).toMatchObject([{ operation: 'connect', count: 7, target: '', sequence: 7 }]);
-    expect(r.flush()).toEqual([]);
+    expect(r.flush('end')).toMatchObject([
+      { operation: 'connect', count: 7, target: '', sequence: 7 },
+    ]);
+    expect(r.flush('end')).toEqual([]);
   });
 
   it('the one that reaches the limit is always recorded, as stopped', () => {
@@ -45,16 +47,29 @@ describe('Recorder', () => {
         const r = recorder({ violations_max: 1e9 });
         const sent = stream.flatMap((operation) =>
           operation === null
-            ? r.flush()
+            ? r.flush('pause')
             : [r.record(attempt(operation)).violation].filter((v) => v !== undefined),
         );
-        const all = [...sent, ...r.flush()];
+        const all = [...sent, ...r.flush('end')];
         expect(all.reduce((sum, v) => sum + v.count, 0)).toBe(
           stream.filter((o) => o !== null).length,
         );
         expect(all.map((v) => v.sequence)).toEqual(all.map((_, i) => i + 1));
       }),
     );
+  });
+
+  it('an engine that goes on for hours writes no more than one that ends soon', () => {
+    const r = recorder({ violations_max: 1e9 });
+    let bytes = 0;
+    for (let second = 0; second < 4_000; second++) {
+      for (let i = 0; i < 10; i++) r.record(attempt('connect'));
+      bytes += r.flush('pause').reduce((sum, v) => sum + JSON.stringify(v).length, 0);
+    }
+    expect(bytes).toBeLessThan(17 * 1024);
+    expect(bytes).toBeGreaterThan(8 * 1024);
+    expect(r.flush('end').map((v) => v.count)).toEqual([expect.any(Number)]);
+    expect(r.total).toBe(40_000);
   });
 
   it('16 KB of records for an engine, more for a canary that asks for it', () => {

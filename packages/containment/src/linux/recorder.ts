@@ -81,13 +81,19 @@ export class Recorder {
     return { violation, stop };
   }
 
-  /** What was only counted since, one record a kind, without a target; for a pause and for the end. */
-  flush(): Violation[] {
+  /**
+   * What was only counted since, one record a kind, without a target. A pause's records count as all others do, and
+   * when there is no more room for them only the end says how many there were.
+   */
+  flush(when: 'pause' | 'end'): Violation[] {
+    if (when === 'pause' && this.#bytes >= recordBytesMax(this.#limits)) return [];
     const folded = [...this.#tallies.values()].filter((tally) => tally.folded > 0);
     return folded.map((tally) => {
       const count = tally.folded;
       tally.folded = 0;
-      return this.#violation({ ...tally.attempt, target: '' }, 'warden', count, false);
+      const violation = this.#violation({ ...tally.attempt, target: '' }, 'warden', count, false);
+      this.#bytes += JSON.stringify(violation).length + 1;
+      return violation;
     });
   }
 

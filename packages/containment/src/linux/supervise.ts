@@ -154,7 +154,7 @@ export async function supervise(
       ),
   });
   const folding = setInterval(() => {
-    for (const violation of recorder.flush()) report({ type: 'violation', violation });
+    for (const violation of recorder.flush('pause')) report({ type: 'violation', violation });
   }, FOLD_MS);
 
   const ended = exited.then(({ code, signal }) => {
@@ -171,7 +171,7 @@ export async function supervise(
         { kind: 'other', operation: 'SIGSYS', target: 'a call of a foreign architecture' },
         'seccomp',
       );
-    for (const violation of recorder.flush()) report({ type: 'violation', violation });
+    for (const violation of recorder.flush('end')) report({ type: 'violation', violation });
     const exit: SandboxExit = {
       code,
       signal,

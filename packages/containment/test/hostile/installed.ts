@@ -75,15 +75,14 @@ export interface Around {
  * What a container that nobody privileged started is made of: a user of its own namespaces, no capability to gain, no
  * new privileges, and a filter around it. Needs setpriv and unshare (util-linux) and root to begin with.
  */
-export const container = (uid: number, more: readonly string[] = []): Around => ({
-  by: [
-    ...['setpriv', `--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', '--no-new-privs'],
-    '--bounding-set=-all',
-    ...['unshare', '--user', '--map-user=1000', '--map-group=1000'],
-    ...['--mount', '--net', '--ipc', '--uts', ...more],
-  ],
-  options: ['--deny-pidfd-getfd'],
-});
+export const container = (uid: number, more: readonly string[] = []): Around => {
+  const user = `setpriv --reuid=${uid} --regid=${uid} --clear-groups --no-new-privs --bounding-set=-all`;
+  const spaces = 'unshare --user --map-user=1000 --map-group=1000 --mount --net --ipc --uts';
+  return {
+    by: [...`${user} ${spaces}`.split(' '), ...more],
+    options: ['--deny-pidfd-getfd'],
+  };
+};
 
 export type Scenario = 'short' | 'hold' | 'serve';
 

@@ -1,5 +1,8 @@
 /** The canary on the real sandbox: everything refused and reported; and it must fail where there is a hole. */
 import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { checklistFor } from '../src/canary/checklist.ts';
 import {
@@ -96,6 +99,28 @@ describe.runIf(linux)('canary in the real sandbox', () => {
       expect(report.state).toBe('blind');
       expect(attempt(report, 'network-tcp-v4')).toMatchObject({ refused: true, reported: false });
       expect(attempt(report, 'network-raw')).toMatchObject({ refused: true, reported: true });
+    },
+    TIME_MS,
+  );
+
+  it(
+    'knows its attempts in folders of any name and length',
+    async () => {
+      const base = mkdtempSync(path.join(tmpdir(), 'minikeep-canary-test-'));
+      try {
+        const names = ['küche "模型" \\x', path.join(...Array<string>(4).fill('é'.repeat(100)))];
+        for (const cache of names.map((name) => path.join(base, name))) {
+          mkdirSync(cache, { recursive: true });
+          const report = await runCanary(sandboxPlatform(), {
+            items: some('writing-cache', 'writing-temp'),
+            cache,
+          });
+          expect(report.attempts.map(({ fault }) => fault)).toEqual(['', '', '', '']);
+          expect(report.ok).toBe(true);
+        }
+      } finally {
+        rmSync(base, { recursive: true });
+      }
     },
     TIME_MS,
   );

@@ -2,6 +2,7 @@
  * Judges one item: what the canary observed against what the sandbox reported. Pure. The canary's word counts only
  * where it says that it was NOT refused; that an attempt was seen, only the sandbox can say.
  */
+import { escapeText } from '../linux/escape.ts';
 import type { SandboxExit, Violation } from '../sandbox.ts';
 import { type Facts, fill } from './facts.ts';
 import type { CanaryItem, Expectation } from './types.ts';
@@ -33,11 +34,29 @@ export interface Verdict {
   readonly fault: string;
 }
 
+/** A report ends so when its text was longer than a report may be. */
+const CUT_OFF = /^(.{200,})\.\.\.\+\d+$/;
+
+/** As reports write them: a home folder may have any name. */
+const escaped = (facts: Facts): Facts =>
+  Object.fromEntries(
+    Object.entries(facts).map(([name, value]) => [
+      name,
+      typeof value === 'string' ? escapeText(value, Number.POSITIVE_INFINITY) : value,
+    ]),
+  );
+
+/** Reports are bounded, and a home folder may lie deep. */
+function names(target: string, expected: string): boolean {
+  const head = CUT_OFF.exec(target)?.[1];
+  return target.includes(expected) || (head !== undefined && expected.startsWith(head));
+}
+
 export function fits(expected: Expectation, violation: Violation, facts: Facts): boolean {
   return (
     (expected.kinds.length === 0 || expected.kinds.includes(violation.kind)) &&
     (expected.operations.length === 0 || expected.operations.includes(violation.operation)) &&
-    (expected.target === undefined || violation.target.includes(fill(expected.target, facts)))
+    (expected.target === undefined || names(violation.target, fill(expected.target, escaped(facts))))
   );
 }
 

@@ -77,7 +77,7 @@ export class Plant {
       const udpPort = await listenUdp(udp, calls);
       const cache =
         options.cache ??
-        path.join(process.env['XDG_CACHE_HOME'] ?? path.join(homedir(), '.cache'), 'minikeep');
+        path.join(process.env['XDG_CACHE_HOME'] || path.join(homedir(), '.cache'), 'minikeep');
       const facts: Facts = {
         ...at,
         nonce,

@@ -348,10 +348,11 @@ function badName(kind: string, name: string): MinikeepError {
 }
 
 function diskFull(folder: string, needed: number, free: number): MinikeepError {
-  const gib = (n: number): string => (n / 2 ** 30).toFixed(2);
+  const size = (n: number): string =>
+    n < 2 ** 30 ? `${(n / 2 ** 20).toFixed(2)} MiB` : `${(n / 2 ** 30).toFixed(2)} GiB`;
   return new MinikeepError(
     'store.disk_full',
-    `the disk is full: a slice of ${gib(needed)} GiB does not fit into ${folder} (${gib(free)} GiB free)`,
+    `the disk is full: a slice of ${size(needed)} does not fit into ${folder} (${size(free)} free)`,
     {
       next: 'Free space there, or choose a folder on a larger disk with XDG_CACHE_HOME.',
       details: { needed_bytes: needed, free_bytes: free },

@@ -46,24 +46,28 @@ export class MinikeepError extends Error {
   }
 }
 
-/** What any write may meet on a machine that is at its limits: no fault of minikeep. */
-const DISK_FULL: ReadonlyMap<unknown, string> = new Map([
-  ['ENOSPC', 'the disk is full'],
-  ['EDQUOT', "this user's share of the disk is used up"],
-]);
+const ROOM =
+  'Free space, or choose folders on a larger disk with TMPDIR (temporary files) and XDG_CACHE_HOME (slices).';
+const FILES = 'Raise the limit of open files (ulimit -n 4096), or end other programs.';
+/** What any call may meet on a machine that is at its limits: no fault of minikeep. */
+const REFUSALS: ReadonlyMap<unknown, readonly [code: string, message: string, next: string]> =
+  new Map([
+    ['ENOSPC', ['system.disk_full', 'the disk is full', ROOM]],
+    ['EDQUOT', ['system.disk_full', "this user's share of the disk is used up", ROOM]],
+    ['EROFS', ['system.read_only', 'the disk may not be written', ROOM]],
+    ['EMFILE', ['system.too_many_files', 'this program may not open more files', FILES]],
+    ['ENFILE', ['system.too_many_files', 'this machine may not open more files', FILES]],
+  ]);
 
 /**
- * Turns anything thrown into a MinikeepError: a full disk is `system.disk_full`, an unforeseen error keeps its message
- * under `internal.unexpected`.
+ * Turns anything thrown into a MinikeepError: what the system refused becomes `system.*`, and an unforeseen error keeps
+ * its message under `internal.unexpected`.
  */
 export function toMinikeepError(thrown: unknown): MinikeepError {
   if (thrown instanceof MinikeepError) return thrown;
-  const full = DISK_FULL.get(thrown instanceof Error && 'code' in thrown ? thrown.code : '');
-  if (full !== undefined)
-    return new MinikeepError('system.disk_full', full, {
-      next: 'Free space, or choose folders on a larger disk with TMPDIR (temporary files) and XDG_CACHE_HOME (slices).',
-      cause: thrown,
-    });
+  const refusal = REFUSALS.get(thrown instanceof Error && 'code' in thrown ? thrown.code : '');
+  if (refusal !== undefined)
+    return new MinikeepError(refusal[0], refusal[1], { next: refusal[2], cause: thrown });
   const message = thrown instanceof Error ? thrown.message : String(thrown);
   return new MinikeepError('internal.unexpected', message || 'an error without a message', {
     next: 'This is a fault in minikeep: run the command again with --verbose and report what it prints.',

@@ -70,11 +70,24 @@ it('is a conversation', { timeout: 240_000 }, async (ctx) => {
   // To this question these random weights have thousands of tokens to say: only Ctrl-C ends it soon.
   type('why', 'Enter');
   await shows(/^> why\s*\n\S/m);
+  // What is typed meanwhile does not show in the middle of the answer, and is there at the next prompt.
+  type('later');
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  expect(screen()).not.toContain('later');
   type('C-c');
-  await shows(/^>\s*$/m);
+  await shows(/^> later$/m);
+  // Typed text is cleared before a Ctrl-C leaves.
+  type('C-c');
+  await shows(/^> later\^C\s+^>\s*$/m);
   const stopped = screen();
   await new Promise((resolve) => setTimeout(resolve, 500));
   expect(screen()).toBe(stopped);
+
+  tmux('set-buffer', 'first line\nsecond line\nthird line');
+  tmux('paste-buffer', '-p', '-t', 'chat');
+  await shows(/^> first line\n… second line\n… third line\s*$/m);
+  type('C-c');
+  await shows(/^… third line\^C\s+^>\s*$/m);
 
   type('/clear', 'Enter');
   await shows(/The conversation is forgotten/);

@@ -1,9 +1,6 @@
-/**
- * A conversation on a terminal. Nothing of it is written to disk. Ctrl-C stops an answer; at the prompt it leaves.
- */
+/** A conversation on a terminal. Nothing of it is written to disk. Ctrl-C stops an answer. */
 import { toMinikeepError } from '@minikeep/protocol';
-import { createInterface } from 'node:readline/promises';
-import type { CommandContext } from '../command-context.ts';
+import { ChatInput } from '../chat-input.ts';
 import { interruptedError } from '../interrupts.ts';
 import { Progress } from '../progress.ts';
 import { answerOf } from './answer.ts';
@@ -14,10 +11,13 @@ interface Message {
   readonly content: string;
 }
 
-const HISTORY_MAX = 200;
+const LEAVE: ReadonlySet<string> = new Set(['/exit', '/bye', '/quit']);
+/** One word after a slash. A path, or a sentence that begins with one, is a question. */
+const COMMAND = /^\/[a-z?]*$/i;
 const HELP = [
-  'Write, and press Enter. A line that ends in \\ goes on in the next one.',
-  '/clear forgets the conversation, /exit or Ctrl-D leaves, Ctrl-C stops an answer.',
+  'Write, and press Enter. A line that ends in \\ goes on in the next one; what is pasted is one message.',
+  '/clear forgets the conversation; /exit, /bye or Ctrl-D leaves.',
+  'Ctrl-C stops an answer; else it clears what was typed, and leaves when there is nothing.',
 ];
 
 export async function chat(ready: Ready): Promise<void> {
@@ -29,64 +29,24 @@ export async function chat(ready: Ready): Promise<void> {
   const beginning: Message[] =
     flags.system === undefined ? [] : [{ role: 'system', content: flags.system }];
   let messages = [...beginning];
-  let history: string[] = [];
-  for (;;) {
-    const asked = await ask(context, history);
-    history = asked.history;
-    interrupts.signal.throwIfAborted();
-    if (asked.text === undefined) return;
-    const text = asked.text.trim();
-    if (text === '') continue;
-    if (text === '/exit') return;
-    if (text === '/help') for (const line of HELP) terminal.note(line);
-    else if (text === '/clear') {
-      messages = [...beginning];
-      terminal.note('The conversation is forgotten.');
-    } else if (text.startsWith('/')) terminal.note(`There is no ${text.split(' ')[0]}. Try /help.`);
-    else messages = await answer(ready, [...messages, { role: 'user', content: text }]);
-  }
-}
-
-interface Asked {
-  /** Undefined: the person wants to leave. */
-  readonly text: string | undefined;
-  readonly history: string[];
-}
-
-/**
- * Reads one entry. The interface lives only that long, so that the terminal is in its ordinary mode while an answer
- * is written, and Ctrl-C is a signal then.
- */
-async function ask({ terminal, interrupts }: CommandContext, before: string[]): Promise<Asked> {
-  const { signal } = interrupts;
-  let history = before;
-  const rl = createInterface({
-    input: terminal.stdin,
-    output: terminal.stdout,
-    history: [...before],
-    historySize: HISTORY_MAX,
-    removeHistoryDuplicates: true,
-  });
-  rl.on('history', (lines: string[]) => (history = [...lines]));
-  const left = Promise.withResolvers<undefined>();
-  rl.on('SIGINT', () => left.resolve(undefined));
-  rl.on('close', () => left.resolve(undefined));
-  signal.addEventListener('abort', () => left.resolve(undefined), { once: true });
+  const input = new ChatInput(terminal, () => interrupts.interrupt());
   try {
-    let text = '';
     for (;;) {
-      const question = rl.question(text === '' ? '> ' : '… ', { signal });
-      question.catch(() => {});
-      const line = await Promise.race([question, left.promise]);
-      if (line === undefined) {
-        terminal.stdout.write('\n');
-        return { text: undefined, history };
-      }
-      if (!line.endsWith('\\')) return { text: text + line, history };
-      text += `${line.slice(0, -1)}\n`;
+      const asked = await input.next(interrupts.signal);
+      interrupts.signal.throwIfAborted();
+      if (asked === undefined) return;
+      const text = asked.trim();
+      if (text === '') continue;
+      if (LEAVE.has(text)) return;
+      if (text === '/help') for (const line of HELP) terminal.note(line);
+      else if (text === '/clear') {
+        messages = [...beginning];
+        terminal.note('The conversation is forgotten.');
+      } else if (COMMAND.test(text)) terminal.note(`There is no ${text}. Try /help.`);
+      else messages = await answer(ready, [...messages, { role: 'user', content: text }]);
     }
   } finally {
-    rl.close();
+    input.close();
   }
 }
 
@@ -96,7 +56,10 @@ async function answer(ready: Ready, messages: Message[]): Promise<Message[]> {
   const stop = new AbortController();
   const signal = AbortSignal.any([stop.signal, interrupts.signal, terminal.outputClosed]);
   let partial = '';
-  interrupts.take(() => stop.abort(interruptedError()));
+  // An answer that does not stop when asked must not hold the person.
+  interrupts.take(() =>
+    stop.signal.aborted ? interrupts.stop(interruptedError()) : stop.abort(interruptedError()),
+  );
   try {
     const { text, done } = await answerOf(ready, {
       prompt: { messages },

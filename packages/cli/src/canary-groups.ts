@@ -1,5 +1,5 @@
 /** A canary's attempts, grouped as a person reads them: one line a group while all is well, each failure by name. */
-import type { CanaryAttempt } from '@minikeep/protocol/v1';
+import type { CanaryAttempt, CanaryReport } from '@minikeep/protocol/v1';
 
 export type Outcome = 'held' | 'got_out' | 'unseen' | 'skipped';
 
@@ -20,6 +20,9 @@ export function groupsOf(attempts: readonly CanaryAttempt[]): Group[] {
   const groups = Map.groupBy(attempts, (attempt) => attempt.name.split('-')[0] ?? attempt.name);
   return [...groups].map(([name, members]) => ({ name, attempts: members }));
 }
+
+/** A finding or a reason is a sentence or two. */
+const LINES_MAX = 4;
 
 const MARKS: Readonly<Record<Outcome, string>> = {
   held: '✓',
@@ -56,20 +59,48 @@ export function groupLines(group: Group, options: GroupLinesOptions): string[] {
   return lines;
 }
 
-/** At most two lines; what does not fit is left to --verbose. */
-function wrapped(text: string, width: number): string[] {
+/** What was looked at from outside, what nobody tried, and what no attempt from inside can show. */
+export function beyondLines(report: CanaryReport, columns: number): string[] {
+  const { inspections, declared, unexplained } = report;
+  const item = (mark: string, text: string): string[] =>
+    wrapped(text, Math.max(30, columns - 6), LINES_MAX).map(
+      (line, i) => `${i === 0 ? `  ${mark} ` : '    '}${line}`,
+    );
+  return [
+    ...section(
+      'Looked at from outside, not tried:',
+      inspections.flatMap(({ ok, title, finding }) =>
+        item(ok ? '✓' : '✗', finding === '' ? title : `${title}: ${finding}`),
+      ),
+    ),
+    ...section(
+      'Reported, and no attempt of the canary explains it:',
+      unexplained.flatMap((text) => item('!', text)),
+    ),
+    ...section(
+      'Not shown by this, because nothing inside a sandbox can show it:',
+      declared.flatMap(({ what, why }) => item('-', `${what}: ${why}`)),
+    ),
+  ];
+}
+
+const section = (title: string, lines: readonly string[]): string[] =>
+  lines.length === 0 ? [] : [title, ...lines, ''];
+
+/** Breaks a text between words; what goes beyond `max` lines is left out. */
+function wrapped(text: string, width: number, max = 2): string[] {
   const lines: string[] = [];
   let line = '';
   for (const word of text.split(' ')) {
     if (line !== '' && line.length + 1 + word.length > width) {
       lines.push(line);
       line = '';
-      if (lines.length === 2) break;
+      if (lines.length === max) break;
     }
     line += (line === '' ? '' : ' ') + word;
   }
-  if (line !== '') lines.push(line);
-  if (lines.length === 2 && lines.join(' ').length < text.length)
-    lines[1] = `${lines[1]?.replace(/,?\s*\S*$/, '') ?? ''} …`;
+  if (line !== '' && lines.length < max) lines.push(line);
+  if (lines.length === max && lines.join(' ').length < text.length)
+    lines[max - 1] = `${lines[max - 1]?.replace(/,?\s*\S*$/, '') ?? ''} …`;
   return lines;
 }

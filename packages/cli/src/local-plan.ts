@@ -2,7 +2,7 @@
  * The plan of a cluster on this machine. `plan --local` shows it; `run` makes it before it starts anything, so that a
  * file that is no model, a cut that is not possible or a model that does not fit is said within a moment.
  */
-import { openModel } from '@minikeep/gguf';
+import { openModel, textOf } from '@minikeep/gguf';
 import {
   modelFacts,
   plan,
@@ -27,6 +27,8 @@ export interface PlanWish {
 export interface Planned {
   readonly facts: ModelFacts;
   readonly placement: Placement;
+  /** Whether the file has a chat template; whether it works, only the text engine can say. */
+  readonly hasTemplate: boolean;
 }
 
 /** Throws what is wrong with the file (`gguf.*`), its architecture, the cuts or its size (`plan.*`). */
@@ -36,7 +38,8 @@ export async function planOn(
   wish: PlanWish,
   sharedBudgetBytes?: number,
 ): Promise<Planned> {
-  const facts = modelFacts(await openModel(modelPath));
+  const model = await openModel(modelPath);
+  const facts = modelFacts(model);
   const trained = facts.contextLength || CONTEXT_DEFAULT_MAX;
   const options: PlanOptions = {
     contextTokens: wish.context ?? Math.min(CONTEXT_DEFAULT_MAX, trained),
@@ -46,7 +49,8 @@ export async function planOn(
     ...(wish.cuts === undefined ? {} : { cuts: wish.cuts }),
     ...(sharedBudgetBytes === undefined ? {} : { sharedBudgetBytes }),
   };
-  return { facts, placement: plan(facts, nodes, options) };
+  const hasTemplate = textOf(model, 'tokenizer.chat_template') !== undefined;
+  return { facts, placement: plan(facts, nodes, options), hasTemplate };
 }
 
 export async function planLocally(

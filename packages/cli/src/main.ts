@@ -49,10 +49,28 @@ function commandPath(program: Command): string {
   return names.join(' ');
 }
 
+/** `help nonsense`: commander would show the general help and say nothing. */
+function unknownCommand(program: Command): MinikeepError | undefined {
+  if (argv[0] !== 'help') return undefined;
+  let at = program;
+  for (const word of argv.slice(1).filter((part) => !part.startsWith('-'))) {
+    const found = at.commands.find((c) => c.name() === word);
+    if (found === undefined)
+      return new MinikeepError('usage.unknown_command', `unknown command '${word}'`, {
+        next: 'minikeep --help',
+        exitCode: EXIT.usage,
+      });
+    at = found;
+  }
+  return undefined;
+}
+
 function helpOrUsage(error: CommanderError, program: Command): number {
   if (error.exitCode === 0) return EXIT.ok;
   // `minikeep` and `minikeep model` alone.
   if (error.code === 'commander.help') {
+    const unknown = unknownCommand(program);
+    if (unknown !== undefined) return report(unknown);
     process.stderr.write(helpText);
     return EXIT.usage;
   }

@@ -64,7 +64,7 @@ export function modelFile(
   if (looksLikeModel(model, known) || existsSync(model)) return path.resolve(model);
   const names = [...known.keys()];
   throw new MinikeepError('model.unknown', `there is no model called "${model}"`, {
-    next: `Give a GGUF file${names.length > 0 ? ` or one of: ${names.join(', ')}` : ''}; a path has a slash in it or ends in .gguf.`,
+    next: `Give a GGUF file${names.length > 0 ? ` or one of: ${names.join(', ')}` : ''}; a path has a slash in it or ends in .gguf. A prompt of several words goes in quotes.`,
     exitCode: EXIT.usage,
   });
 }

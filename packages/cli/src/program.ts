@@ -185,7 +185,7 @@ function addPlan(program: Command, context: CommandContext, ended: Ended): void 
     .description(
       'Shows where the layers of a model would go: weights, KV cache and compute buffers against the memory of each node. Loads nothing.',
     )
-    .argument('<model>', 'a GGUF file')
+    .argument('<model>', 'a GGUF file, or a known name')
     .option('--nodes <file>', 'a cluster file (YAML)')
     .addOption(localOption())
     .addOption(cutsOption())
@@ -227,7 +227,7 @@ function addModel(program: Command, context: CommandContext, ended: Ended): void
     .description(
       'Shows what is in a GGUF file: architecture, layers, parameters, quantisation, licence, template, tokenizer, context, size and SHA-256. Checks the header; runs nothing of the file.',
     )
-    .argument('<file>', 'a GGUF file; of a split model, its first part')
+    .argument('<file>', 'a GGUF file (of a split model, its first part), or a known name')
     .option('--template', 'print the chat template and nothing else')
     .addHelpText(
       'after',
@@ -246,7 +246,7 @@ Examples:
     .description(
       'Computes with the whole model and with the split one on this machine, and compares the logits bit by bit at every step, in equal chunks. Feeds token ids of its own choice. Exit 3 if a single one differs, 1 with a reason if this model or cut is refused.',
     )
-    .argument('<file>', 'a GGUF file; of a split model, its first part')
+    .argument('<file>', 'a GGUF file (of a split model, its first part), or a known name')
     .addOption(
       new Option(
         '--stages <n>',

@@ -12,7 +12,10 @@ export function fromCommander(error: CommanderError, command: string): MinikeepE
     `usage.${what}`,
     error.message.replace(/^error: /, '').replaceAll('\n', ' '),
     {
-      next: `${command} --help`,
+      next:
+        error.code === 'commander.excessArguments' && command === 'minikeep run'
+          ? 'Put a prompt of several words in quotes: minikeep run "Why is the sky blue?"'
+          : `${command} --help`,
       exitCode: EXIT.usage,
     },
   );

@@ -53,8 +53,18 @@ describe('usage', () => {
     expect(ended.stderr).toContain('Examples:');
   });
 
+  it('says that a prompt of several words goes in quotes', async () => {
+    for (const words of [
+      ['Why', 'is', 'the', 'sky', 'blue?'],
+      ['hello', 'there'],
+    ])
+      expect((await minikeep(['run', ...words])).stderr).toContain('in quotes');
+  });
+
   it.each([
     [['nonsense'], 'usage.unknown_command'],
+    [['help', 'nonsense'], 'usage.unknown_command'],
+    [['run', 'Why', 'is', 'it'], 'usage.excess_arguments'],
     [['plan'], 'usage.missing_argument'],
     [['plan', 'x.gguf', 'y'], 'usage.excess_arguments'],
     [['plan', 'x.gguf', '--nonsense'], 'usage.unknown_option'],
@@ -100,6 +110,14 @@ describe('a file that is no model', () => {
     // oxlint-disable-next-line no-control-regex -- control characters are what this is about
     expect(ended.stderr).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f]/);
   });
+});
+
+it('a model without a chat template is refused at once, unless the prompt is raw', async (ctx) => {
+  const model = needSharedModel(ctx, 'stories260K.gguf');
+  const ended = await minikeep(['run', model, 'Hello', '--json']);
+  expect(ended).toMatchObject({ code: 1, stdout: '' });
+  expect(jsonError(ended).code).toBe('engine.no_template');
+  expect(jsonError(ended).next).toContain('--raw');
 });
 
 describe('model show and plan', () => {

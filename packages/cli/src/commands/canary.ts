@@ -1,7 +1,7 @@
 /** `minikeep canary`: proves on this machine, now, that an engine's sandbox holds and that attempts are seen. */
 import { EXIT } from '@minikeep/protocol';
 import type { CanaryAttempt, CanaryReport } from '@minikeep/protocol/v1';
-import { groupLines, groupsOf, outcomeOf } from '../canary-groups.ts';
+import { beyondLines, groupLines, groupsOf, outcomeOf } from '../canary-groups.ts';
 import type { CommandContext, CommonFlags } from '../command-context.ts';
 import { withLocalSession } from '../local-session.ts';
 import { Progress } from '../progress.ts';
@@ -33,6 +33,7 @@ export async function canary(context: CommandContext, flags: CommonFlags): Promi
       for (const line of groupLines(group, { columns, all: flags.verbose === true }))
         await terminal.line(line);
     await terminal.line();
+    for (const line of beyondLines(report, columns)) await terminal.line(line);
     await terminal.line(verdict(report));
   }
   return report.passed ? EXIT.ok : EXIT.checkFailed;
@@ -54,9 +55,16 @@ function canaryDocument(report: CanaryReport): Record<string, unknown> {
   const attempt = (a: CanaryAttempt): Record<string, unknown> => ({
     name: a.name,
     title: a.title,
+    group: a.group,
+    phase: a.phase,
+    target: a.target,
     refused: a.refused,
     reported: a.reported,
     skipped: a.skipped,
+    reported_as: a.reportedAs,
+    observed: a.observed,
+    tries: a.tries,
+    fault: a.fault,
     detail: a.detail,
   });
   return {
@@ -65,6 +73,11 @@ function canaryDocument(report: CanaryReport): Record<string, unknown> {
     mechanism: report.mechanism,
     passed: report.passed,
     blind: report.blind,
+    started_at_seconds: report.startedAtSeconds,
+    duration_seconds: report.durationSeconds,
     attempts: report.attempts.map(attempt),
+    inspections: report.inspections,
+    declared: report.declared,
+    unexplained: report.unexplained,
   };
 }

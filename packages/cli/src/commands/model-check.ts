@@ -12,6 +12,7 @@ import { LOCAL_NODES_DEFAULT } from '../defaults.ts';
 import { planLocally } from '../local-plan.ts';
 import { UNSAFE_WARNING } from '../local-session.ts';
 import { localThreads } from '../local-threads.ts';
+import { knownModels } from '../models.ts';
 import { Progress } from '../progress.ts';
 import { temporaryFolder } from '../temporary-folder.ts';
 
@@ -28,9 +29,10 @@ export interface ModelCheckFlags extends CommonFlags {
 
 export async function modelCheck(
   { terminal, interrupts, distFolder }: CommandContext,
-  file: string,
+  name: string,
   flags: ModelCheckFlags,
 ): Promise<number> {
+  const file = knownModels(distFolder).get(name) ?? name;
   const json = flags.json === true;
   const model = await openModel(file);
   const divisions = await divisionsOf(model, file, flags);

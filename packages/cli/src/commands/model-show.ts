@@ -12,6 +12,7 @@ import {
 import { formatBytes } from '@minikeep/planner';
 import { EXIT, MinikeepError } from '@minikeep/protocol';
 import type { CommandContext, CommonFlags } from '../command-context.ts';
+import { knownModels } from '../models.ts';
 import { Progress } from '../progress.ts';
 import { safeLine } from '../safe-text.ts';
 
@@ -26,11 +27,11 @@ type Split =
   | { readonly supported: false; readonly why: string };
 
 export async function modelShow(
-  { terminal, interrupts }: CommandContext,
-  file: string,
+  { terminal, interrupts, distFolder }: CommandContext,
+  name: string,
   flags: ModelShowFlags,
 ): Promise<number> {
-  const model = await openModel(file);
+  const model = await openModel(knownModels(distFolder).get(name) ?? name);
   const summary = describeModel(model);
   if (flags.template === true) {
     if (summary.template === undefined)

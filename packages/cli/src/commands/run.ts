@@ -30,7 +30,12 @@ export async function run(
     asked.prompt === undefined
       ? undefined
       : promptOf(await readPrompt(asked.prompt, terminal.stdin, interrupts.signal), flags);
-  const { placement } = await planLocally(modelPath, nodes, flags);
+  const { placement, hasTemplate } = await planLocally(modelPath, nodes, flags);
+  // The engine would say the same, after everything has started.
+  if (!hasTemplate && flags.raw !== true)
+    throw new MinikeepError('engine.no_template', 'the model file has no chat template', {
+      next: 'Give a PROMPT and --raw: it is then continued as it is.',
+    });
   const signal = AbortSignal.any([interrupts.signal, terminal.outputClosed]);
   const progress = new Progress(terminal, flags.json === true);
   progress.show('starting the nodes');

@@ -19,16 +19,19 @@ it('keeps an error of ours', () => {
   expect(toMinikeepError(ours)).toBe(ours);
 });
 
-it.runIf(process.platform === 'linux')('says a full disk as one, not as a fault of minikeep', () => {
-  const full = openSync('/dev/full', 'w');
-  try {
-    const error = toMinikeepError(thrownBy(() => writeSync(full, 'x')));
-    expect(error).toMatchObject({ code: 'system.disk_full', exitCode: 1 });
-    expect(error.next).toContain('TMPDIR');
-  } finally {
-    closeSync(full);
-  }
-});
+it.runIf(process.platform === 'linux')(
+  'says a full disk as one, not as a fault of minikeep',
+  () => {
+    const full = openSync('/dev/full', 'w');
+    try {
+      const error = toMinikeepError(thrownBy(() => writeSync(full, 'x')));
+      expect(error).toMatchObject({ code: 'system.disk_full', exitCode: 1 });
+      expect(error.next).toContain('TMPDIR');
+    } finally {
+      closeSync(full);
+    }
+  },
+);
 
 it('says of anything else that it is a fault, and keeps the cause', () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'minikeep-errors-'));

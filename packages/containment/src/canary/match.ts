@@ -56,7 +56,8 @@ export function fits(expected: Expectation, violation: Violation, facts: Facts):
   return (
     (expected.kinds.length === 0 || expected.kinds.includes(violation.kind)) &&
     (expected.operations.length === 0 || expected.operations.includes(violation.operation)) &&
-    (expected.target === undefined || names(violation.target, fill(expected.target, escaped(facts))))
+    (expected.target === undefined ||
+      names(violation.target, fill(expected.target, escaped(facts))))
   );
 }
 

@@ -1,6 +1,6 @@
 /** The node's end of the frame streams: who opened it is checked once, then frames go to the stage as they are. */
 import { EXIT, MinikeepError, PROTOCOL_VERSION } from '@minikeep/protocol';
-import { FRAMES_METADATA, peerOf, type FramesHandler } from '@minikeep/protocol/rpc';
+import { FRAMES_METADATA, peerOf, takeFrames, type FramesHandler } from '@minikeep/protocol/rpc';
 import type { Hosts } from './hosts.ts';
 
 export function dataPlane(hosts: Hosts): FramesHandler {
@@ -20,6 +20,6 @@ export function dataPlane(hosts: Hosts): FramesHandler {
       });
     stage.checkSender(peer, epoch);
     yield { received: 0 };
-    await stage.receive(peer, epoch, request, context.signal);
+    await stage.receive(peer, epoch, (take) => takeFrames(request, context, take), context.signal);
   };
 }

@@ -12,7 +12,7 @@ import {
   type Identity,
 } from '@minikeep/protocol';
 import { CONNECT_TIMEOUT_MS } from '@minikeep/protocol';
-import { FrameSender, type CredentialPems } from '@minikeep/protocol/rpc';
+import { FrameSender, type CredentialPems, type TakeFrame } from '@minikeep/protocol/rpc';
 
 /** Frames that the engine may hold at once: steps in flight of a pipeline, with room. */
 const FRAMES_HELD_MAX = 300;
@@ -93,13 +93,13 @@ export class Stage {
   async receive(
     peer: Identity,
     epoch: number,
-    frames: AsyncIterable<Uint8Array>,
+    frames: (take: TakeFrame) => Promise<void>,
     signal: AbortSignal,
   ): Promise<void> {
     this.checkSender(peer, epoch);
     this.#attached = true;
     try {
-      for await (const frame of frames) {
+      await frames((frame) => {
         if (this.#held.length >= FRAMES_HELD_MAX)
           throw new MinikeepError(
             'pipeline.too_many_frames',
@@ -110,8 +110,8 @@ export class Stage {
           );
         this.#framesIn++;
         this.#held.push(performance.now());
-        await this.#options.engine.sendFrame(frame);
-      }
+        return this.#options.engine.sendFrame(frame);
+      });
       if (!this.#closed) this.#options.onFault(false, peer.name, streamEnded(peer.name));
     } catch (thrown) {
       const error = signal.aborted ? streamEnded(peer.name) : toMinikeepError(thrown);

@@ -7,7 +7,7 @@ import {
   toMinikeepError,
   type Identity,
 } from '@minikeep/protocol';
-import { FRAMES_METADATA, peerOf, type FramesHandler } from '@minikeep/protocol/rpc';
+import { FRAMES_METADATA, peerOf, takeFrames, type FramesHandler } from '@minikeep/protocol/rpc';
 
 export interface ExpectedStream {
   readonly deployment: string;
@@ -64,7 +64,7 @@ export class ResultStreams {
       );
     yield { received: 0 };
     try {
-      for await (const payload of request) stream.onFrame(payload);
+      await takeFrames(request, context, (payload) => stream.onFrame(payload));
       stream.onEnd(lost('it ended'));
     } catch (error) {
       stream.onEnd(lost(toMinikeepError(error).message));

@@ -6,6 +6,7 @@ import { Client, Metadata as GrpcMetadata, type ClientDuplexStream } from '@grpc
 import type { CallContext } from 'nice-grpc-common';
 import { EXIT, MinikeepError } from './errors.ts';
 import { FRAME_BYTES_MAX } from './frame.ts';
+import { FRAMES_PATH } from './frame-tap.ts';
 import { FrameAck } from './generated/v1.ts';
 import { CHANNEL_OPTIONS, channelCredentials, type CredentialPems } from './credentials.ts';
 import type { Identity } from './identity.ts';
@@ -58,12 +59,10 @@ function malformed(what: string): MinikeepError {
   });
 }
 
-const PATH = '/minikeep.v1.DataPlaneService/Frames';
-
 /** For nice-grpc's server: requests arrive as payload views; a malformed one fails the stream. */
 export const RawDataPlaneDefinition = {
   frames: {
-    path: PATH,
+    path: FRAMES_PATH,
     requestStream: true,
     responseStream: true,
     requestSerialize: (payload: Uint8Array): Uint8Array => wrapFrame(payload),
@@ -115,7 +114,7 @@ export class FrameSender {
     metadata.set(FRAMES_METADATA.epoch, String(options.epoch));
     metadata.set(FRAMES_METADATA.version, String(PROTOCOL_VERSION));
     this.#call = this.#client.makeBidiStreamRequest(
-      PATH,
+      FRAMES_PATH,
       (message: Buffer) => message,
       (bytes: Buffer) => FrameAck.decode(bytes),
       metadata,

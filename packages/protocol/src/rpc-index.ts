@@ -4,6 +4,7 @@
  */
 export * from './access.ts';
 export * from './credentials.ts';
+export * from './frame-tap.ts';
 export * from './frames.ts';
 export * from './rpc.ts';
 export * from './rpc-errors.ts';

@@ -17,6 +17,7 @@ import {
   serverCredentials,
   type CredentialPems,
 } from './credentials.ts';
+import { frameTap } from './frame-tap.ts';
 import type { Identity } from './identity.ts';
 import { errorClientMiddleware, errorServerMiddleware } from './rpc-errors.ts';
 
@@ -36,7 +37,7 @@ export async function listen(
   interceptors: readonly ServerInterceptor[],
 ): Promise<number> {
   try {
-    return await server.listen(address, serverCredentials(pems, interceptors));
+    return await server.listen(address, serverCredentials(pems, [...interceptors, frameTap]));
   } catch (cause) {
     const message = cause instanceof Error ? cause.message : String(cause);
     if (message.includes('EADDRINUSE'))

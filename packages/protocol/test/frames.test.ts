@@ -14,6 +14,7 @@ import {
   listen,
   makeServer,
   peerOf,
+  takeFrames,
   unwrapFrame,
   wrapFrame,
   type CredentialPems,
@@ -60,6 +61,9 @@ describe('the wrapper', () => {
   });
 });
 
+/** Frames of this size make the handler throw. */
+const REFUSED = 4_321;
+
 describe('a stream of frames', () => {
   const CLUSTER = 'frames-test';
   const RECEIVER: Identity = { cluster: CLUSTER, role: 'node', name: 'receiver' };
@@ -89,10 +93,11 @@ describe('a stream of frames', () => {
           `${peerOf(context).name} ${context.metadata.get(deployment)} ${context.metadata.get(epoch)}`,
         );
         yield { received: 0 };
-        for await (const frame of request) {
+        await takeFrames(request, context, async (frame) => {
+          if (frame.byteLength === REFUSED) throw new Error('refused by the handler');
           await held;
           received.push(frame.byteLength);
-        }
+        });
       },
     });
     port = await listen(server, '127.0.0.1:0', await pems('node', 'receiver'), [
@@ -152,6 +157,29 @@ describe('a stream of frames', () => {
     release();
     await expect.poll(() => received.length, { timeout: 20_000 }).toBe(3 + sent);
     sender.close();
+  });
+
+  it('keeps the order of frames that were sent before it was accepted', async () => {
+    const before = received.length;
+    const [sender] = await open('node', 'hasty');
+    const sizes = Array.from({ length: 300 }, (_, i) => 100 + i);
+    for (const [i, size] of sizes.entries()) {
+      if (i === sizes.length / 2) await sender.accepted;
+      sender.send(new Uint8Array(size));
+    }
+    await expect.poll(() => received.length, { timeout: 20_000 }).toBe(before + sizes.length);
+    expect(received.slice(before)).toEqual(sizes);
+    sender.close();
+  });
+
+  it.each([0, 3])('ends when the handler throws, after %i frames', async (frames) => {
+    const before = received.length;
+    const [sender, ended] = await open('node', 'refused');
+    await sender.accepted;
+    for (let i = 0; i < frames; i++) sender.send(new Uint8Array(1));
+    await expect.poll(() => received.length, { timeout: 20_000 }).toBe(before + frames);
+    sender.send(new Uint8Array(REFUSED));
+    expect(await ended).toMatchObject({ code: 'pipeline.stream_lost' });
   });
 
   it('is refused to an operator, and the sender hears of it', async () => {

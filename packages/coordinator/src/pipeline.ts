@@ -37,6 +37,8 @@ export interface PipelineOptions {
   onStalled(step: number, silentMs: number): void;
 }
 
+type SendEffect = Extract<SchedulerEffect, { type: 'send' }>;
+
 interface Answer {
   readonly events: EventQueue<AnswerEvent>;
   /** Characters never arrive in parts, but what an engine says is not trusted to be UTF-8. */
@@ -47,6 +49,8 @@ export class Pipeline {
   readonly #options: PipelineOptions;
   #state: SchedulerState;
   readonly #answers = new Map<number, Answer>();
+  /** What is to be told after the steps were sent. */
+  readonly #later: Exclude<SchedulerEffect, SendEffect>[] = [];
   #nextId = 1;
   #timer: NodeJS.Timeout | undefined;
   #error: MinikeepError | undefined;
@@ -143,26 +147,33 @@ export class Pipeline {
   #feed(event: SchedulerEvent): void {
     const { state, effects } = step(this.#state, event);
     this.#state = state;
-    for (const effect of effects) this.#carryOut(effect);
+    let sent = false;
+    for (const effect of effects)
+      if (effect.type === 'send') {
+        sent = true;
+        this.#send(effect);
+      } else this.#later.push(effect);
+    // Nobody may wait for a token to be told before the next one is computed: it is told once the step is on its way.
+    if (sent) setImmediate(() => this.#tell());
+    else this.#tell();
     if (this.#error === undefined) this.#keepTime();
   }
 
-  #carryOut(effect: SchedulerEffect): void {
+  #send({ step: number, ops, spans, tokens }: SendEffect): void {
+    const rows = { type: ROWS.none, nEmbd: 0, bytes: new Uint8Array() };
+    const { epoch } = this.#options;
+    this.#options.send(
+      encodeFrame({ kind: 'step', epoch, step: number, ops, spans, tokens, timings: [], rows }),
+    );
+  }
+
+  /** What the scheduler had to say, in its order. */
+  #tell(): void {
+    for (const effect of this.#later.splice(0)) this.#carryOut(effect);
+  }
+
+  #carryOut(effect: Exclude<SchedulerEffect, SendEffect>): void {
     switch (effect.type) {
-      case 'send':
-        this.#options.send(
-          encodeFrame({
-            kind: 'step',
-            epoch: this.#options.epoch,
-            step: effect.step,
-            ops: effect.ops,
-            spans: effect.spans,
-            tokens: effect.tokens,
-            timings: [],
-            rows: { type: ROWS.none, nEmbd: 0, bytes: new Uint8Array() },
-          }),
-        );
-        return;
       case 'prefill': {
         const { id, doneTokens, totalTokens } = effect;
         this.#answers.get(id)?.events.push({ type: 'prefill', doneTokens, totalTokens });

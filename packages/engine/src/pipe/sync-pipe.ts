@@ -9,9 +9,15 @@ import { encodeControl, envelopeHeader, readEnvelopeHeader, type Envelope } from
 const INPUT = 0;
 const OUTPUT = 1;
 const RETRY_MS = 1;
+/** As much as a pipe holds. */
+const AHEAD_BYTES = 64 * 1024;
 
 export class SyncPipe {
   readonly #header = new Uint8Array(ENVELOPE_HEADER_BYTES);
+  /** Read but not yet given out: a small envelope comes with its header, in one system call. */
+  readonly #ahead = new Uint8Array(AHEAD_BYTES);
+  #aheadFrom = 0;
+  #aheadTo = 0;
   readonly #nap = new Int32Array(new SharedArrayBuffer(4));
 
   /** The next envelope; undefined when the agent has closed the pipe. Throws `engine.pipe`. */
@@ -33,11 +39,22 @@ export class SyncPipe {
   #fill(target: Uint8Array): boolean {
     let at = 0;
     while (at < target.byteLength) {
-      const got = this.#patiently(() => readSync(INPUT, target, at, target.byteLength - at, null));
-      if (got === 0) return false;
-      at += got;
+      if (this.#aheadFrom === this.#aheadTo && !this.#readAhead()) return false;
+      const part = this.#ahead.subarray(
+        this.#aheadFrom,
+        Math.min(this.#aheadTo, this.#aheadFrom + target.byteLength - at),
+      );
+      target.set(part, at);
+      at += part.byteLength;
+      this.#aheadFrom += part.byteLength;
     }
     return true;
+  }
+
+  #readAhead(): boolean {
+    this.#aheadFrom = 0;
+    this.#aheadTo = this.#patiently(() => readSync(INPUT, this.#ahead, 0, AHEAD_BYTES, null));
+    return this.#aheadTo > 0;
   }
 
   #write(channel: Envelope['channel'], payload: Uint8Array): void {

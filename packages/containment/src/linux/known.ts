@@ -12,6 +12,8 @@ export type FrozenSource = 'maps' | 'cpu_times' | 'cpuinfo' | 'meminfo' | 'copy'
 export interface FrozenFile {
   readonly path: string;
   readonly source: FrozenSource;
+  /** Beyond it a reading is an attempt; absent: as often as it likes, for the copy is small and made once. */
+  readonly times_max?: number;
   readonly reason: string;
 }
 
@@ -19,7 +21,8 @@ export const FROZEN_FILES: readonly FrozenFile[] = [
   {
     path: '/proc/self/maps',
     source: 'maps',
-    reason: "glibc finds the main thread's stack with it",
+    times_max: 64,
+    reason: "glibc finds the main thread's stack with it, once; each copy is made anew, of up to 4 MiB",
   },
   {
     path: '/proc/stat',

@@ -94,11 +94,12 @@ export class EngineMemory implements ReadableMemory {
   /** The engine's own list of mappings, which glibc reads to find its stack. */
   maps(): Buffer {
     const parts: Buffer[] = [];
+    // The kernel gives a page at a time: copied out, or each would hold a whole piece of ours.
+    const piece = Buffer.alloc(16 * 1024);
     for (let total = 0; total < MAPS_BYTES_MAX;) {
-      const part = Buffer.alloc(64 * 1024);
-      const n = readSync(this.#maps, part, 0, part.length, total);
+      const n = readSync(this.#maps, piece, 0, piece.length, total);
       if (n === 0) break;
-      parts.push(part.subarray(0, n));
+      parts.push(Buffer.from(piece.subarray(0, n)));
       total += n;
     }
     return Buffer.concat(parts);

@@ -108,7 +108,11 @@ export class PathJudge {
       return this.#refuse(call, shape, args, memory, ERRNO.EROFS, 'write');
     if (name !== undefined) {
       const frozen = frozenFile(name);
-      if (frozen !== undefined && shape.does === 'open') return this.#openFrozen(name, flags, maps);
+      if (frozen !== undefined && shape.does === 'open') {
+        const { times_max } = frozen;
+        if (times_max === undefined || this.#count(name, times_max))
+          return this.#openFrozen(name, flags, maps);
+      }
       if (this.#absent(name)) return fails(ERRNO.ENOENT);
       if (phase !== 'sealed') {
         const answer = this.#answer(shape, name, flags, args, memory);

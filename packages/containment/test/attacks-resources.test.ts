@@ -262,7 +262,11 @@ describe("the warden's copies of the engine's mappings", () => {
         for (let i = 0; i < 20000; i += 2) mprotect(${area.result} + i * 4096, 4096, 1);
         return {};`,
     });
-    await engine.order('flood', { nr: 257, args: [-100, { s: '/proc/self/maps' }, 0, 0], times: 100 });
+    await engine.order('flood', {
+      nr: 257,
+      args: [-100, { s: '/proc/self/maps' }, 0, 0],
+      times: 100,
+    });
     // 64 are the engine's own; glibc has used some.
     const [first] = await engine.recorded('openat', 36);
     expect(first).toMatchObject({ kind: 'read', target: '/proc/self/maps' });

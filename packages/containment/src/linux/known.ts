@@ -22,7 +22,8 @@ export const FROZEN_FILES: readonly FrozenFile[] = [
     path: '/proc/self/maps',
     source: 'maps',
     times_max: 64,
-    reason: "glibc finds the main thread's stack with it, once; each copy is made anew, of up to 4 MiB",
+    reason:
+      "glibc finds the main thread's stack with it, once; each copy is made anew, of up to 4 MiB",
   },
   {
     path: '/proc/stat',

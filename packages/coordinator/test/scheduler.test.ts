@@ -12,7 +12,7 @@ import type {
   SchedulerEvent,
   SchedulerRequest,
 } from '../src/scheduler/types.ts';
-import { SimulatedPipeline, twin } from './simulated-pipeline.ts';
+import { HELD_BACK, SimulatedPipeline, twin } from './simulated-pipeline.ts';
 
 const CONFIG: SchedulerConfig = {
   stages: 3,
@@ -102,6 +102,28 @@ describe('one request', () => {
         stages: range(3).map(() => ({ computeSeconds: 0.006, waitSeconds: 0.003 })),
       },
     });
+  });
+
+  it('cut at its length, lets out the text that was held back before it is done', () => {
+    const driver = new Driver(CONFIG);
+    driver.submit(1, range(20), 2);
+    driver.drain();
+    expect(driver.ended.get(1)).toBe('length');
+    const [held, done] = driver.effects.slice(-2);
+    expect(held).toMatchObject({ type: 'token', id: 1, counts: true });
+    expect(held?.type === 'token' && Buffer.from(held.text).equals(HELD_BACK)).toBe(true);
+    expect(done?.type).toBe('done');
+    expect(driver.pipeline.openSlots).toBe(0);
+  });
+
+  it('that waits for its last text when the pipeline breaks ends with the reason', () => {
+    const driver = new Driver(CONFIG);
+    driver.submit(1, range(4), 1);
+    driver.back();
+    expect(driver.ended.has(1)).toBe(false);
+    const error = new MinikeepError('node.lost', 'gone', { next: 'Look.' });
+    driver.feed({ type: 'fail', error, nowMs: driver.nowMs });
+    expect(driver.ended.get(1)).toBe('node.lost');
   });
 
   it('ends when the context is full', () => {

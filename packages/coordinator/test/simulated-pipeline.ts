@@ -7,6 +7,8 @@ import type { SchedulerConfig, SchedulerRequest } from '../src/scheduler/types.t
 
 export const EOG = 0;
 const VOCABULARY = 40;
+/** What every sequence lets out when it is closed. */
+export const HELD_BACK = new TextEncoder().encode('held back');
 
 /** The model: the next token after these. About one in forty ends the answer. */
 export function nextToken(tokens: readonly number[]): number {
@@ -61,8 +63,10 @@ export class SimulatedPipeline {
     check(sent.step > this.#lastStep, 'number does not grow');
     this.#lastStep = sent.step;
     check(this.inFlight.length < this.#config.stages, 'more steps in flight than stages');
-    check(sent.tokens.length > 0 && sent.tokens.length <= this.#config.nBatch, 'rows');
-    this.rows.push(sent.tokens.length);
+    check(sent.tokens.length <= this.#config.nBatch, 'rows');
+    check(sent.tokens.length > 0 || sent.ops.length > 0, 'nothing to do');
+    if (sent.tokens.length > 0) this.rows.push(sent.tokens.length);
+    const outputs: StepOutput[] = [];
     for (const op of sent.ops) {
       const held = this.#slots[op.seq];
       if (op.op === 'open') {
@@ -71,9 +75,16 @@ export class SimulatedPipeline {
       } else if (op.op === 'close') {
         check(held !== undefined, `closes slot ${op.seq}, which is not open`);
         this.#slots[op.seq] = undefined;
+        outputs.push({
+          seq: op.seq,
+          token: -1,
+          position: held?.length ?? 0,
+          finish: 'none',
+          text: HELD_BACK,
+          logits: new Float32Array(),
+        });
       } else check(false, `unexpected operation ${op.op}`);
     }
-    const outputs: StepOutput[] = [];
     const seen = new Set<number>();
     let at = 0;
     for (const span of sent.spans) {

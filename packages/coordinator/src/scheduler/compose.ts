@@ -56,7 +56,8 @@ export function composeStep(state: SchedulerState): ComposedStep | undefined {
     parts.push(promptPart(active, count, state));
     room -= count;
   }
-  if (parts.length === 0) return undefined;
+  // Closes wait for a step that goes anyway, unless somebody waits for what they bring back.
+  if (parts.length === 0 && state.endings.length === 0) return undefined;
   const ops = [
     ...state.pendingOps.splice(0),
     ...parts.flatMap((part) => (part.open === undefined ? [] : [part.open])),

@@ -1,6 +1,6 @@
 /** The scheduler's memory. Only step.ts and its helpers write to it. */
 import type { SequenceOp } from '@minikeep/protocol';
-import type { SchedulerConfig, SchedulerRequest } from './types.ts';
+import type { RequestSummary, SchedulerConfig, SchedulerRequest } from './types.ts';
 
 export interface ActiveRequest {
   readonly request: SchedulerRequest;
@@ -21,6 +21,18 @@ export interface ActiveRequest {
   readonly stages: { computeMicros: number; waitMicros: number }[];
 }
 
+/**
+ * An answer that was cut at its length. Its last token is handed on when its sequence was closed: that lets out text
+ * that was held back, which belongs to it.
+ */
+export interface EndingRequest {
+  readonly id: number;
+  readonly slot: number;
+  readonly token: number;
+  readonly text: Uint8Array;
+  readonly summary: RequestSummary;
+}
+
 /** One span of a step in flight, and whose it is. */
 export interface SpanInFlight {
   readonly id: number;
@@ -34,6 +46,9 @@ export interface StepInFlight {
   readonly step: number;
   readonly spans: readonly SpanInFlight[];
   readonly closes: readonly SequenceOp[];
+  /** Their sequences are closed by this step. */
+  readonly endings: readonly EndingRequest[];
+  /** 0: it only closes. */
   readonly rows: number;
   readonly sentMs: number;
 }
@@ -47,6 +62,8 @@ export interface SchedulerState {
   readonly freeSlots: number[];
   /** Closes of ended sequences, to go out before anything else of the next step. */
   readonly pendingOps: SequenceOp[];
+  /** Whose closes are among the pending ones. */
+  readonly endings: EndingRequest[];
   /** In order of sending, which is the order of return. */
   readonly inFlight: StepInFlight[];
   /** When a result last came, or the pipeline last went from empty to busy. */
@@ -66,6 +83,7 @@ export function newScheduler(config: SchedulerConfig): SchedulerState {
     active: new Map(),
     freeSlots: Array.from({ length: config.nSeqMax }, (_, i) => i),
     pendingOps: [],
+    endings: [],
     inFlight: [],
     progressMs: 0,
     slowestStepMs: 0,

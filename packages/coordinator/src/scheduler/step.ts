@@ -80,7 +80,13 @@ function result(
 ): void {
   const back = takeOldest(state, event.step, event.nowMs, effects);
   if (back === undefined) return;
-  learnStepTime(state, back.rows, event.nowMs - back.sentMs);
+  if (back.rows > 0) learnStepTime(state, back.rows, event.nowMs - back.sentMs);
+  for (const { id, slot, token, text, summary } of back.endings) {
+    const held = event.outputs.find((output) => output.seq === slot && output.token < 0);
+    const whole = held === undefined ? text : Buffer.concat([text, held.text]);
+    effects.push({ type: 'token', id, counts: true, token, text: whole });
+    effects.push({ type: 'done', id, finish: 'length', summary });
+  }
   const outputs = new Map(event.outputs.map((output) => [output.seq, output]));
   for (const span of back.spans) {
     const active = state.active.get(span.id);
@@ -120,14 +126,20 @@ function sampled(
   active.lastTokenMs = nowMs;
   const counts = output.finish !== 'eog';
   if (counts) active.completionTokens++;
-  effects.push({ type: 'token', id, counts, token: output.token, text: output.text });
   let finish: SchedulerFinish | undefined;
   if (output.finish !== 'none') finish = 'stop';
   else if (active.completionTokens >= maxTokens) finish = 'length';
   // The new token's own place would be the first one behind the context.
   else if (prompt.length + active.completionTokens > state.config.contextTokens) finish = 'length';
+  const { token, text } = output;
+  if (finish === 'length') {
+    end(state, active);
+    state.endings.push({ id, slot: active.slot, token, text, summary: summaryOf(active, nowMs) });
+    return;
+  }
+  effects.push({ type: 'token', id, counts, token, text });
   if (finish === undefined) {
-    active.nextToken = output.token;
+    active.nextToken = token;
     return;
   }
   end(state, active);
@@ -146,6 +158,7 @@ function stepFailed(
   state.progressMs = event.nowMs;
   // The stages behind the one that refused did not see its operations; closing twice does no harm.
   state.pendingOps.push(...failed.closes);
+  state.endings.push(...failed.endings);
   for (const { id } of failed.spans) {
     const active = state.active.get(id);
     if (active === undefined) continue;
@@ -166,8 +179,14 @@ function tick(state: SchedulerState, nowMs: number, effects: SchedulerEffect[]):
 function failAll(state: SchedulerState, error: MinikeepError, effects: SchedulerEffect[]): void {
   if (state.failed) return;
   state.failed = true;
-  const ids = [...state.active.keys(), ...state.queue.map((q) => q.request.id)];
+  const endings = [...state.inFlight.flatMap((s) => s.endings), ...state.endings];
+  const ids = [
+    ...endings.map((ending) => ending.id),
+    ...state.active.keys(),
+    ...state.queue.map((q) => q.request.id),
+  ];
   state.active.clear();
+  state.endings.length = 0;
   state.queue.length = 0;
   state.inFlight.length = 0;
   for (const id of ids) effects.push({ type: 'failed', id, error });
@@ -207,6 +226,7 @@ function fill(state: SchedulerState, nowMs: number, effects: SchedulerEffect[]):
       step: number,
       spans: composed.owners,
       closes: composed.ops.filter((op) => op.op === 'close'),
+      endings: state.endings.splice(0),
       rows: composed.tokens.length,
       sentMs: nowMs,
     });

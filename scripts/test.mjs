@@ -96,18 +96,26 @@ if (interrupted) process.exit(130);
 passed += report.passed;
 failed += report.failed + report.errors;
 
-if (report.skipped.length > 0) {
-  const byReason = Map.groupBy(report.skipped, (t) => t.reason);
-  process.stdout.write(`\nskipped: ${report.skipped.length}\n`);
-  for (const [reason, tests] of byReason) {
-    const forbidden = NO_SKIP && !reason.startsWith(NOT_HERE);
-    if (forbidden) failed += tests.length;
-    process.stdout.write(`  ${forbidden ? '✗ ' : ''}${reason} (${tests.length})\n`);
+/** One kind of skipped tests: the reason, then the tests. */
+function list(title, skipped) {
+  if (skipped.length === 0) return;
+  process.stdout.write(`\n${title}: ${skipped.length}\n`);
+  for (const [reason, tests] of Map.groupBy(skipped, (t) => t.reason)) {
+    process.stdout.write(`  ${reason.replace(NOT_HERE, '')} (${tests.length})\n`);
     for (const t of tests.slice(0, 10)) process.stdout.write(`      ${t.name}\n`);
     if (tests.length > 10) process.stdout.write(`      … and ${tests.length - 10} more\n`);
   }
-  if (NO_SKIP) process.stdout.write('  (MINIKEEP_NO_SKIP=1: those marked ✗ count as failed)\n');
 }
+const impossible = report.skipped.filter((t) => t.reason.startsWith(NOT_HERE));
+const missing = report.skipped.filter((t) => !t.reason.startsWith(NOT_HERE));
+list('not run, because this machine can not have what they need (never a failure)', impossible);
+list(
+  NO_SKIP
+    ? '✗ skipped, and skipping is forbidden here (MINIKEEP_NO_SKIP=1): each counts as failed'
+    : 'skipped, because this machine lacks something that can be installed',
+  missing,
+);
+if (NO_SKIP) failed += missing.length;
 if (passed === 0) failed = Math.max(failed, 1);
 process.stdout.write(`\n${passed} passed, ${failed} failed\n`);
 process.exitCode = failed === 0 ? 0 : 1;

@@ -9,7 +9,9 @@ const text = readFileSync(path.join(REPOSITORY, 'THIRD-PARTY-NOTICES'), 'utf8');
 const RULE = '='.repeat(100);
 /** "name version" of each notice. */
 const noticed = new Set(
-  [...text.matchAll(new RegExp(`^${RULE}\\n(.+): .+\\n${RULE}$`, 'gm'))].map(([, title = '']) => title),
+  [...text.matchAll(new RegExp(`^${RULE}\\n(.+): .+\\n${RULE}$`, 'gm'))].map(
+    ([, title = '']) => title,
+  ),
 );
 
 /** esbuild writes the path of each bundled module above it. */

@@ -1,111 +1,121 @@
-// npm run bench: what a split over nodes, the sandbox and the network cost. All figures of one table come from one run on
+// npm run bench: what a split over nodes, the sandbox and the network cost. All figures of one part come from one run on
 // one machine: arrangements take turns in rounds, ratios are made round by round, and medians are shown with the middle
-// half, so that the machine's noise falls on all alike and stays in view. Claims are printed as met or not met.
-//   --model FILE (default: a random qwen2 of 0.5 B, Q8_0)   --only decode,prompt,start   --json
-//   --rounds N   --tokens N a round   --threads N   --nodes 2,3,4   --prompt N tokens   --prompt-rounds N
+// half, so that the machine's noise falls on all alike and stays in view. Claims are printed as met or not met; the exit
+// status says only whether everything could be measured.
+//   --only decode,prompt,warden,start,memory   --quick (a tiny model, once: does it run?)   --json
+//   --model FILE (default: a random qwen2 of 0.5 B, Q8_0)   --nodes 2,3,4   --threads N   --rounds N   --tokens N a round
+//   --prompt N tokens   --prompt-rounds N   --pairs N   --start-rounds N
 import { mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg, tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { openModel } from '../packages/gguf/src/index.ts';
-import { benchModelFile } from '../packages/testkit/src/index.ts';
+import { benchModelFile, randomModelFile } from '../packages/testkit/src/index.ts';
 import { decodeBench } from './bench/decode.mjs';
-import { machineNoise, text } from './bench/figures.mjs';
+import { memoryBench } from './bench/memory.mjs';
+import { reportLines } from './bench/print.mjs';
 import { promptBench } from './bench/prompt.mjs';
 import { startBench } from './bench/start.mjs';
+import { wardenBench } from './bench/warden.mjs';
+
+const PARTS = {
+  decode: decodeBench,
+  prompt: promptBench,
+  warden: wardenBench,
+  start: startBench,
+  memory: memoryBench,
+};
+const FULL = {
+  nodes: '2,3,4',
+  threads: '2',
+  rounds: '12',
+  tokens: '24',
+  prompt: '2048',
+  'prompt-rounds': '3',
+  pairs: '40',
+  'start-rounds': '5',
+};
+const QUICK = {
+  nodes: '2',
+  threads: '1',
+  rounds: '2',
+  tokens: '6',
+  prompt: '300',
+  'prompt-rounds': '1',
+  pairs: '2',
+  'start-rounds': '1',
+};
+/** Stages of the parts that are measured with one number of them only. */
+const STAGES = 3;
 
 const { values: flags } = parseArgs({
   options: {
     model: { type: 'string' },
-    only: { type: 'string', default: 'decode,prompt,start' },
-    rounds: { type: 'string', default: '12' },
-    tokens: { type: 'string', default: '24' },
-    threads: { type: 'string', default: '2' },
-    nodes: { type: 'string', default: '2,3,4' },
-    prompt: { type: 'string', default: '2048' },
-    'prompt-rounds': { type: 'string', default: '3' },
+    only: { type: 'string', default: Object.keys(PARTS).join(',') },
+    quick: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
+    ...Object.fromEntries(Object.keys(FULL).map((name) => [name, { type: 'string' }])),
   },
 });
-const [rounds, tokens, threads] = [flags.rounds, flags.tokens, flags.threads].map(Number);
-const nodes = flags.nodes.split(',').map(Number);
-const wanted = (part) => flags.only.split(',').includes(part);
+
+function usage(problem) {
+  process.stderr.write(
+    `error usage.bench: ${problem}\n  next: read the top of scripts/bench.mjs\n`,
+  );
+  process.exit(2);
+}
+const chosen = { ...(flags.quick ? QUICK : FULL), ...flags };
+const count = (name) => {
+  const value = Number(chosen[name]);
+  if (!Number.isSafeInteger(value) || value < 1) usage(`--${name} is a whole number above 0`);
+  return value;
+};
+const only = flags.only.split(',');
+for (const part of only) if (!(part in PARTS)) usage(`there is no part ${JSON.stringify(part)}`);
+const nodes = chosen.nodes.split(',').map(Number);
+if (!nodes.every((n) => Number.isSafeInteger(n) && n >= 2)) usage('--nodes are numbers from 2');
+
+const settings = {
+  threads: count('threads'),
+  rounds: count('rounds'),
+  tokens: Math.max(3, count('tokens')),
+};
 const log = (line) => process.stderr.write(`${line}\n`);
 const folder = mkdtempSync(path.join(tmpdir(), 'minikeep-bench-'));
 
-function print(report) {
-  const out = (line) => process.stdout.write(`${line}\n`);
-  const { machine, decode, prompt, start } = report;
-  out(`${report.model}; ${machine.cores} cores, ${machine.cpu}; load ${machine.load.join(' ')}`);
-  out(`a fixed loop takes ${text(machine.fixed_loop_milliseconds, 2)} ms: that much is noise`);
-  out('median (middle half)');
-  if (decode !== undefined) {
-    out(`\ndecode, one stream, ${threads} threads a stage, ${rounds} rounds of ${tokens} tokens`);
-    for (const r of decode.table) {
-      const { speed_of_one_process: inOne, milliseconds_a_hop: hop } = r;
-      out(
-        `  ${r.arrangement.padEnd(26)}${text(r.milliseconds_a_token, 2)} ms, ${text(r.speed_of_whole, 3)} of the whole` +
-          (inOne === undefined ? '' : `, ${text(inOne, 3)} of one process`) +
-          (hop === undefined ? '' : `, ${text(hop, 3)} ms a hop`),
-      );
-    }
-    out('\nmost memory that a trusted process ever had');
-    for (const program of ['coordinator', 'agent', 'warden']) {
-      const peaks = decode.trusted.filter((t) => t.program === program).map((t) => t.peak_mib);
-      if (peaks.length > 0) out(`  ${program.padEnd(26)}${Math.max(...peaks).toFixed(0)} MiB`);
-    }
-  }
-  if (prompt !== undefined)
-    out(
-      `\nprompt of ${prompt.tokens} tokens\n` +
-        `  whole, one core           ${text(prompt.seconds_whole_on_one_core, 2)} s\n` +
-        `  2 nodes, a core each      ${text(prompt.seconds_two_nodes_on_two, 2)} s, ${text(prompt.speedup, 2)} times as fast`,
-    );
-  if (start !== undefined)
-    out(
-      `\nfrom the command to the first token, ${start.stages} nodes, slices cached: ${text(start.seconds_to_first_token, 2)} s`,
-    );
-  out('');
-  for (const { what, measured, at_least, at_most, met } of report.claims)
-    out(
-      `  ${met ? 'met    ' : 'NOT MET'} ${what}: ${measured.toFixed(3)} ` +
-        (at_least === undefined ? `(at most ${at_most})` : `(at least ${at_least})`),
-    );
+async function chooseModel() {
+  if (flags.model !== undefined) return path.resolve(flags.model);
+  return flags.quick ? await randomModelFile('qwen2', { weights: 'Q8_0' }) : await benchModelFile();
 }
 
 try {
-  const file = flags.model ? path.resolve(flags.model) : await benchModelFile();
-  const model = await openModel(file);
-  const machine = {
-    cores: availableParallelism(),
-    cpu: cpus()[0]?.model ?? '',
-    load: loadavg().map((value) => Number(value.toFixed(1))),
-    fixed_loop_milliseconds: machineNoise(),
+  const file = await chooseModel();
+  const common = { model: await openModel(file), file, folder, log, ...settings, stages: STAGES };
+  const options = {
+    decode: { nodes },
+    prompt: { rounds: count('prompt-rounds'), tokens: count('prompt') },
+    warden: { pairs: count('pairs') },
+    start: { rounds: count('start-rounds') },
+    memory: {},
   };
-  const common = { model, file, folder, log };
-  const decode = wanted('decode')
-    ? await decodeBench({ ...common, rounds, tokens, threads, nodes })
-    : undefined;
-  const prompt = wanted('prompt')
-    ? await promptBench({
-        ...common,
-        rounds: Number(flags['prompt-rounds']),
-        tokens: Number(flags.prompt),
-      })
-    : undefined;
-  const start = wanted('start') ? await startBench({ ...common, rounds: 5, stages: 3 }) : undefined;
-  const claims = [...(decode?.claims ?? []), ...(prompt?.claims ?? [])];
-  const trusted = (decode?.trusted ?? []).toSorted((a, b) => b.peak_mib - a.peak_mib)[0];
-  if (trusted !== undefined)
-    claims.push({
-      what: `most memory of a trusted process (${trusted.program}), MiB`,
-      measured: trusted.peak_mib,
-      at_most: trusted.at_most,
-      met: trusted.met,
-    });
-  const report = { model: path.basename(file), machine, threads, decode, prompt, start, claims };
-  if (flags.json) process.stdout.write(`${JSON.stringify(report)}\n`);
-  else print(report);
+  const report = {
+    model: path.basename(file),
+    machine: {
+      cores: availableParallelism(),
+      cpu: cpus()[0]?.model ?? '',
+      load: loadavg().map((value) => Number(value.toFixed(1))),
+    },
+    settings,
+    claims: [],
+  };
+  for (const part of Object.keys(PARTS)) {
+    if (!only.includes(part)) continue;
+    const { claims = [], ...measured } = await PARTS[part]({ ...common, ...options[part] });
+    report[part] = measured;
+    report.claims.push(...claims);
+  }
+  const lines = flags.json ? [JSON.stringify(report)] : reportLines(report);
+  process.stdout.write(`${lines.join('\n')}\n`);
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }

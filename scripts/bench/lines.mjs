@@ -165,9 +165,13 @@ export async function nodesLine(file, layers, stages, context, cacheFolder) {
     async decode(tokens) {
       const { times, done } = await generate(1, tokens);
       const milliseconds = times.slice(2).map((time, i) => time - times[i + 1]);
-      const computing = done.stages.reduce((sum, stage) => sum + stage.computeSeconds, 0) * 1000;
-      // From the request to the last token; the request's own way is in it, too, spread over all tokens.
-      return { milliseconds, beyondComputing: (times.at(-1) - times[0] - computing) / tokens };
+      const stageMilliseconds = done.stages.map(
+        ({ computeSeconds }) => (computeSeconds * 1000) / tokens,
+      );
+      // Mean of the times from token to token: the request's own way to the coordinator is no hop of a token.
+      const apart = (times.at(-1) - times[1]) / (times.length - 2);
+      const beyondComputing = apart - stageMilliseconds.reduce((sum, ms) => sum + ms, 0);
+      return { milliseconds, beyondComputing, stageMilliseconds };
     },
     /** Seconds from the request to the first token. */
     async prompt(tokens) {

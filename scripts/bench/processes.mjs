@@ -39,7 +39,7 @@ export const programOf = (pid) => {
 export const peakMemoryMiB = (pid) =>
   Number(/^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))[1]) / 1024;
 
-const TICKS_A_SECOND = 100;
+export const TICKS_A_SECOND = 100;
 
 /** User and system time so far. */
 export const cpuSeconds = (pid) => {

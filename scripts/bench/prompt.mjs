@@ -4,6 +4,7 @@ import { layersToCut } from '../../packages/gguf/src/index.ts';
 import { sandboxPlatform } from '../../packages/containment/src/index.ts';
 import { claim, pairedRatio, spread } from './figures.mjs';
 import { engineLine, nodesLine, stageFiles } from './lines.mjs';
+import { watchNoise } from './noise.mjs';
 import { familyOf, holdToCore } from './processes.mjs';
 
 /** What the coordinator makes of a prompt of 2,048 tokens at two stages. */
@@ -32,22 +33,26 @@ export async function promptBench({ model, file, folder, rounds, tokens, log }) 
     running.push(two);
     for (const [core, { pid }] of two.cluster.nodes.entries()) holdToCore(familyOf(pid), core);
     const seconds = { whole: [], nodes: [] };
+    const noise = watchNoise();
     for (let round = 0; round < rounds; round++) {
       log(`prompt: round ${round + 1} of ${rounds}`);
       // The two cores may differ in speed: the whole model tries each in turn.
       holdToCore(engine, round % STAGES);
       seconds.whole.push(await one.prompt(tokens, CHUNK));
       seconds.nodes.push(await two.prompt(tokens));
+      noise.tick();
     }
     const speedup = pairedRatio(seconds.whole, seconds.nodes);
     return {
       tokens,
+      noise: noise.report(),
       seconds_whole_on_one_core: spread(seconds.whole),
       seconds_two_nodes_on_two: spread(seconds.nodes),
       speedup,
       claims: [
         claim('two stages, of twice the whole on one core', speedup.median / STAGES, {
           atLeast: SHARE_OF_TWICE_MIN,
+          interval: speedup.interval.map((value) => value / STAGES),
         }),
       ],
     };

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { ROOT } from '../setup.mjs';
 import { spread } from './figures.mjs';
+import { watchNoise } from './noise.mjs';
 
 async function secondsToFirstToken(file, stages, cacheFolder) {
   const began = performance.now();
@@ -26,9 +27,11 @@ export async function startBench({ file, folder, rounds, stages, log }) {
   log('start: cutting the slices once');
   await secondsToFirstToken(file, stages, folder);
   const seconds = [];
+  const noise = watchNoise();
   for (let round = 0; round < rounds; round++) {
     log(`start: round ${round + 1} of ${rounds}`);
     seconds.push(await secondsToFirstToken(file, stages, folder));
+    noise.tick();
   }
-  return { stages, seconds_to_first_token: spread(seconds) };
+  return { stages, noise: noise.report(), seconds_to_first_token: spread(seconds) };
 }

@@ -26,6 +26,7 @@ const PROCESSES = {
   coordinator: 'packages/coordinator/src/main.ts',
   engine: 'packages/engine/src/main.ts',
   warden: 'packages/containment/src/linux/warden-main.ts',
+  seatbelt: 'packages/containment/src/darwin/seatbelt-main.ts',
   launcher: 'packages/containment/src/linux/launcher-main.ts',
   canary: 'packages/containment/src/canary/main.ts',
 };

@@ -6,6 +6,7 @@ import type { SandboxPlatform } from './sandbox.ts';
 export function sandboxPlatform(platform: NodeJS.Platform = process.platform): SandboxPlatform {
   const load = async (): Promise<SandboxPlatform> => {
     if (platform === 'linux') return (await import('./linux/launch.ts')).linuxPlatform;
+    if (platform === 'darwin') return (await import('./darwin/launch.ts')).darwinPlatform;
     throw new MinikeepError('sandbox.unsupported_platform', `no sandbox for ${platform}`, {
       next: 'Use Linux x86-64, or macOS 14 or newer with Apple Silicon.',
     });

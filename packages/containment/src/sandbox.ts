@@ -104,6 +104,11 @@ export interface Sandbox {
   onViolation(listener: (violation: Violation) => void): void;
   /** Every file that was handed over, in order. */
   readonly filesRead: readonly string[];
+  /**
+   * Why attempts may have gone unseen (a log that can't be read, dropped messages, no answer to a trial); empty while
+   * the monitor sees. Refusals hold all the same. Absent where refusing and seeing are one thing.
+   */
+  blind?(): string;
 }
 
 /** What this machine can enforce, found out by trying. */

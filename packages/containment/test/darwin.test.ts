@@ -126,6 +126,7 @@ describe('Seatbelt profile', () => {
     tag: TAG,
     program: '/opt/minikeep/node',
     files: ['/opt/minikeep/engine.mjs', '/private/var/slices/a "b".gguf'],
+    gpu: true,
   };
   const profile = seatbeltProfile(options);
   const at = (text: string): number => profile.indexOf(text);

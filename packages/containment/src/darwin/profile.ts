@@ -3,6 +3,7 @@
  * process knows. Sources: design notes on Seatbelt (read in public sources, never run here) and their corrections:
  * last rule wins, so the denies that matter stand after `system.sb`, whose contents Apple changes.
  */
+import path from 'node:path';
 import { MinikeepError } from '@minikeep/protocol';
 
 export interface ProfileOptions {
@@ -12,6 +13,8 @@ export interface ProfileOptions {
   readonly program: string;
   /** Exact files that may be read. */
   readonly files: readonly string[];
+  /** True for an engine that computes: it reaches the GPU and its compiler. A text engine reaches neither. */
+  readonly gpu: boolean;
 }
 
 const TAG = /^[A-Za-z0-9-]{16,64}$/;
@@ -26,6 +29,7 @@ const SYSCTLS = [
   'kern.ostype',
   'kern.osrelease',
   'kern.osversion',
+  'kern.osproductversion',
   'kern.version',
   'machdep.cpu.',
 ];
@@ -37,6 +41,12 @@ const SYSTEM_FOLDERS = [
   '/usr/lib',
   '/private/var/db/dyld',
 ];
+/** What libSystem and ICU open in every process; nothing of a user's. */
+const SYSTEM_FILES = ['/', '/dev/null', '/dev/random', '/dev/urandom'];
+/** Links that paths of ours may begin with: followed only when they may be looked at. */
+const SYSTEM_LINKS = ['/var', '/tmp', '/etc'];
+const LIBRARY = /\.(dylib|so|node)$/;
+const ICU_FOLDER = '/usr/share/icu';
 /** Denied after the import, whatever it allowed. */
 const DENIED = [
   'network*',
@@ -88,8 +98,17 @@ function canonical(file: string): string {
   return quoted(file);
 }
 
+/** Node asks of each folder above its script whether it is a link; that it exists is all that this tells. */
+function foldersAbove(files: readonly string[]): string[] {
+  const folders = new Set<string>();
+  for (const file of files)
+    for (let at = path.dirname(file); at !== '/' && at !== '.'; at = path.dirname(at))
+      folders.add(at);
+  return [...folders];
+}
+
 /** The profile's text. Throws `sandbox.bad_path`, `sandbox.path_not_canonical`, `sandbox.bad_tag`, `sandbox.too_many_files`. */
-export function seatbeltProfile({ tag, program, files }: ProfileOptions): string {
+export function seatbeltProfile({ tag, program, files, gpu }: ProfileOptions): string {
   if (!TAG.test(tag))
     throw new MinikeepError(
       'sandbox.bad_tag',
@@ -107,20 +126,40 @@ export function seatbeltProfile({ tag, program, files }: ProfileOptions): string
   const literals = [...new Set([program, ...files])].map(
     (file) => `  (literal ${canonical(file)})`,
   );
-  const folders = SYSTEM_FOLDERS.map((folder) => `  (subpath ${quoted(folder)})`);
-  const readable = ['  (literal "/")', ...folders, ...literals].join('\n');
+  const folders = [...SYSTEM_FOLDERS, ICU_FOLDER].map((folder) => `  (subpath ${quoted(folder)})`);
+  const system = SYSTEM_FILES.map((file) => `  (literal ${quoted(file)})`);
+  const readable = [...system, ...folders, ...literals].join('\n');
+  const above = [...SYSTEM_LINKS, ...foldersAbove([program, ...files])].map(
+    (file) => `  (literal ${quoted(file)})`,
+  );
+  const code = [program, ...files.filter((file) => LIBRARY.test(file))].map(
+    (file) => `  (literal ${quoted(file)})`,
+  );
+  const services = gpu
+    ? [
+        `(allow mach-lookup (xpc-service-name ${quoted(COMPILER_SERVICE)}) (global-name ${quoted(COMPILER_SERVICE)}))`,
+      ]
+    : [];
+  const clients = gpu
+    ? [
+        `(allow iokit-open ${GPU_CLIENTS.map((name) => `(iokit-user-client-class ${quoted(name)})`).join(' ')})`,
+      ]
+    : [];
   return [
     '(version 1)',
     deny('default'),
     '(import "system.sb")',
     deny('mach-lookup'),
-    `(allow mach-lookup (xpc-service-name ${quoted(COMPILER_SERVICE)}) (global-name ${quoted(COMPILER_SERVICE)}))`,
+    ...services,
     deny('iokit-open*'),
-    `(allow iokit-open ${GPU_CLIENTS.map((name) => `(iokit-user-client-class ${quoted(name)})`).join(' ')})`,
+    ...clients,
     deny('sysctl*'),
     `(allow sysctl-read ${SYSCTLS.map((name) => (name.endsWith('.') ? `(sysctl-name-prefix ${quoted(name)})` : `(sysctl-name ${quoted(name)})`)).join(' ')})`,
     deny('file-read*'),
     `(allow file-read-data file-read-metadata\n${readable})`,
+    `(allow file-read-metadata\n${above.join('\n')})`,
+    deny('file-map-executable'),
+    `(allow file-map-executable\n${[...folders, ...code].join('\n')})`,
     deny('process-exec*'),
     `(allow process-exec* (literal ${canonical(program)}))`,
     deny('signal', ' (target others)'),

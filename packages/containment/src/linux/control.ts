@@ -34,6 +34,8 @@ export type FromWarden =
   | { readonly type: 'sealed' }
   | { readonly type: 'file'; readonly path: string }
   | { readonly type: 'violation'; readonly violation: Violation }
+  /** From now on attempts may go unseen. */
+  | { readonly type: 'blind'; readonly why: string }
   | { readonly type: 'exit'; readonly exit: SandboxExit }
   | { readonly type: 'support'; readonly support: SandboxSupport }
   | {

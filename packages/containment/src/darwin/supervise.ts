@@ -1,0 +1,207 @@
+/**
+ * One engine under Seatbelt: starts it inside, watches the log for what it tries, and ends it. macOS has no signal for
+ * a parent's death, so a guard, a shell that waits on a pipe of ours, kills the engine's group as soon as the kernel
+ * closes that pipe, whatever ended this process.
+ *
+ * The profile is an argument of sandbox-exec, which turns into the engine: nobody finds the tag in the engine's own
+ * arguments, and the file system holds no copy. `env -i` takes away what the shell added.
+ */
+import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { MinikeepError } from '@minikeep/protocol';
+import type { Attempt } from '../linux/attempt.ts';
+import type { FromWarden, WardenJob } from '../linux/control.ts';
+import { escapeBytes } from '../linux/escape.ts';
+import { STDERR_TAIL_BYTES } from '../linux/limits.ts';
+import { nodeOptions } from '../linux/node-options.ts';
+import { Recorder, type RefusedBy } from '../linux/recorder.ts';
+import type { Violation } from '../sandbox.ts';
+import type { Commands } from './commands.ts';
+import { isKnownAtStart } from './known.ts';
+import { LOG_DRAIN_MS, ULIMITS } from './limits.ts';
+import { type Clock, LogWatch, newTag, type Refusal, SYSTEM_CLOCK } from './log-watch.ts';
+import { seatbeltProfile } from './profile.ts';
+
+const FOLD_MS = 1_000;
+const CRASHES = ['SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV', 'SIGSYS'];
+/** Waits for the end of its input; its first argument is a process group. The form that dash and bash both take. */
+const GUARD = 'read nothing; kill -s KILL -- "-$1"';
+
+export interface Supervised {
+  seal(): void;
+  kill(reason: string): void;
+  /** Resolves after the last message was reported. */
+  readonly ended: Promise<void>;
+}
+
+export interface SuperviseParts {
+  readonly commands: Commands;
+  readonly clock?: Clock;
+  /** Descriptors of the engine's stdin and stdout. */
+  readonly wires: { readonly stdin: number; readonly stdout: number };
+  readonly report: (message: FromWarden) => void;
+}
+
+/** A regular file's canonical path. Throws `sandbox.bad_file`. */
+function regular(file: string): string {
+  const why = (): string | undefined => {
+    if (!existsSync(file)) return 'is not there';
+    return statSync(file).isFile() ? undefined : 'is not a regular file';
+  };
+  const fault = why();
+  if (fault !== undefined)
+    throw new MinikeepError('sandbox.bad_file', `${file} ${fault}`, {
+      next: 'An engine is given existing regular files, and nothing else.',
+    });
+  return realpathSync(file);
+}
+
+function filesOf(job: WardenJob): string[] {
+  const own = [job.entry, path.join(path.dirname(job.entry), 'koffi.node')].filter((file) =>
+    existsSync(file),
+  );
+  const libraries =
+    job.library_dir === undefined
+      ? []
+      : readdirSync(job.library_dir).map((name) => path.join(job.library_dir ?? '', name));
+  return [...own, ...libraries, ...job.files].map(regular);
+}
+
+/** Arguments of the shell that becomes the engine. */
+export function launchArguments(
+  commands: Commands,
+  job: WardenJob,
+  profile: string,
+  program: string,
+): string[] {
+  const env = { PATH: '/nonexistent', LANG: 'C', TZ: 'UTC', ...job.env };
+  return [
+    '-c',
+    `${ULIMITS} && exec "$@"`,
+    'minikeep',
+    commands.env,
+    '-i',
+    ...Object.entries(env).map(([name, value]) => `${name}=${value}`),
+    commands.sandboxExec,
+    '-p',
+    profile,
+    program,
+    ...nodeOptions(),
+    realpathSync(job.entry),
+    ...job.args,
+  ];
+}
+
+/** Rejects with `sandbox.bad_file`, `sandbox.bad_path`, `sandbox.start_failed`. The first message is `started`. */
+export async function supervise(job: WardenJob, parts: SuperviseParts): Promise<Supervised> {
+  const { commands, report, clock = SYSTEM_CLOCK } = parts;
+  const tag = newTag();
+  const program = realpathSync(process.execPath);
+  const profile = seatbeltProfile({
+    tag,
+    program,
+    files: filesOf(job),
+    gpu: job.purpose !== 'text',
+  });
+  const recorder = new Recorder(job.instance, job.purpose, job.limits, () => Date.now() / 1000);
+  let reason = '';
+  let phase: 'start' | 'sealed' = 'start';
+  let end: (why: string) => void = () => undefined;
+  const kill = (why: string): void => {
+    if (reason === '') reason = why;
+    end(why);
+  };
+  const send = (violation: Violation, seen: boolean): void =>
+    report({
+      type: 'violation',
+      violation: { ...violation, seen_by: seen ? ['seatbelt-log'] : [] },
+    });
+  const record = (attempt: Attempt, refusedBy: RefusedBy, times = 1): void => {
+    for (let i = 0; i < Math.min(times, job.limits.violations_max); i += 1) {
+      const { violation, stop } = recorder.record(attempt, refusedBy);
+      if (violation !== undefined) send(violation, refusedBy === 'seatbelt');
+      if (stop) return kill(`stopped after ${recorder.total} refused attempts`);
+    }
+  };
+  const onRefusal = (refusal: Refusal): void => {
+    if (phase === 'start' && isKnownAtStart(refusal)) return;
+    const { kind, operation, target, count } = refusal;
+    record({ kind, operation, target }, 'seatbelt', count);
+  };
+  const watch = new LogWatch({
+    commands,
+    clock,
+    tag,
+    onRefusal,
+    onBlind: (why) => report({ type: 'blind', why }),
+  });
+  await watch.start();
+
+  const child = commands.start(commands.shell, launchArguments(commands, job, profile, program), [
+    parts.wires.stdin,
+    parts.wires.stdout,
+    'pipe',
+  ]);
+  let stderr = Buffer.alloc(0);
+  child.stderr?.on('data', (chunk: Buffer) => {
+    stderr = Buffer.concat([stderr, chunk]).subarray(-STDERR_TAIL_BYTES);
+  });
+  const exited = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => {
+    child.once('close', (code, signal) => resolve({ code, signal }));
+    child.once('error', () => resolve({ code: null, signal: null }));
+  });
+  const { pid } = child;
+  if (pid === undefined) {
+    watch.close();
+    throw new MinikeepError('sandbox.start_failed', `${commands.shell} could not be started`, {
+      next: 'Run `minikeep canary` to see what this machine can enforce.',
+    });
+  }
+  const guard = commands.start(
+    commands.shell,
+    ['-c', GUARD, 'minikeep-guard', String(pid)],
+    ['pipe', 'ignore', 'ignore'],
+  );
+  guard.stdin?.on('error', () => undefined);
+  end = () => void child.kill('SIGKILL');
+  if (guard.pid === undefined) kill('its guard could not be started');
+  guard.once('exit', () => kill('its guard is gone'));
+  if (reason !== '') end(reason);
+  report({ type: 'started', pid, landlock_abi: 0 });
+  const folding = setInterval(() => {
+    for (const violation of recorder.flush()) send(violation, true);
+  }, FOLD_MS);
+
+  const ended = exited.then(async ({ code, signal }) => {
+    guard.removeAllListeners('exit');
+    // It must not outlive the engine: the group's number may be given to somebody else.
+    guard.kill('SIGKILL');
+    await clock.sleep(LOG_DRAIN_MS);
+    clearInterval(folding);
+    watch.close();
+    if (reason === '' && signal !== null && CRASHES.includes(signal))
+      record(
+        { kind: 'crash', operation: signal, target: escapeBytes(stderr.subarray(-200)) },
+        'kernel',
+      );
+    for (const violation of recorder.flush()) send(violation, true);
+    report({
+      type: 'exit',
+      exit: {
+        code,
+        signal,
+        reason,
+        violations: recorder.total,
+        stderr_tail: escapeBytes(stderr, STDERR_TAIL_BYTES),
+      },
+    });
+  });
+  return {
+    seal: () => {
+      phase = 'sealed';
+      report({ type: 'sealed' });
+    },
+    kill,
+    ended,
+  };
+}

@@ -1,0 +1,304 @@
+/**
+ * The agent's side of every platform's warden: starts one for each engine and gives the engine's pipes, its records
+ * and its end. What differs between platforms is which program the warden is, and how a pipe is made.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { closeSync, existsSync } from 'node:fs';
+import { Socket } from 'node:net';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { MinikeepError } from '@minikeep/protocol';
+import {
+  DEFAULT_SANDBOX_LIMITS,
+  type Sandbox,
+  type SandboxExit,
+  type SandboxPlatform,
+  type SandboxSpec,
+  type SandboxSupport,
+  type Violation,
+} from './sandbox.ts';
+import { type FromWarden, line, lineReader, type ToWarden } from './linux/control.ts';
+import { escapeBytes } from './linux/escape.ts';
+import { KILL_MS_MAX, START_MS_MAX, STDERR_TAIL_BYTES } from './linux/limits.ts';
+
+/** What an engine's environment may contain: nothing that Node or the loader obeys. */
+const ENV_NAME = /^(MINIKEEP|GGML|LLAMA)_[A-Z0-9_]{1,48}$/;
+const ENV_VALUE_BYTES_MAX = 4096;
+const WARDEN_OPTIONS = [
+  '--disable-sigusr1',
+  '--no-warnings',
+  '--max-old-space-size=128',
+  '--v8-pool-size=1',
+];
+
+/** What a platform adds. */
+export interface WardenHost {
+  /** `linux x64`, as it is shown. */
+  readonly platform: string;
+  readonly mechanism: string;
+  /** The warden's program: a bundle in dist/, or a path. */
+  readonly program: string;
+  /** Throws when there can be no warden on this machine, whatever is tried. */
+  check(): void;
+  /** A real pipe, close-on-exec: [read end, write end]. */
+  makePipe(): readonly [number, number];
+}
+
+/** dist/: beside this file in a bundle, else in the repository. */
+function programPath(program: string): string {
+  if (path.isAbsolute(program)) return program;
+  const here = path.dirname(fileURLToPath(import.meta.url));
+  const beside = path.join(here, program);
+  const script = existsSync(beside) ? beside : path.resolve(here, '../../../dist', program);
+  if (!existsSync(script))
+    throw new MinikeepError('sandbox.not_built', `${script} is missing`, {
+      next: 'Run `npm run build`.',
+    });
+  return script;
+}
+
+function startWarden(
+  program: string,
+  engineStdin: number | 'ignore',
+  engineStdout: number | 'ignore',
+): ChildProcess {
+  return spawn(process.execPath, [...WARDEN_OPTIONS, programPath(program), String(process.pid)], {
+    stdio: ['pipe', 'pipe', 'pipe', engineStdin, engineStdout],
+    detached: true, // Ctrl-C is the agent's business
+    env: { LANG: 'C', UV_USE_IO_URING: '0' },
+    cwd: '/',
+  });
+}
+
+function checkEnv(env: Readonly<Record<string, string>>): void {
+  for (const [name, value] of Object.entries(env))
+    if (!ENV_NAME.test(name) || value.includes('\0') || value.length > ENV_VALUE_BYTES_MAX)
+      throw new MinikeepError(
+        'sandbox.bad_environment',
+        `the engine can't be given ${JSON.stringify(name)}`,
+        {
+          next: 'Only short variables named MINIKEEP_…, GGML_… or LLAMA_… reach an engine.',
+        },
+      );
+}
+
+/** The warden as the agent sees it: its messages, and its end. */
+class WardenProcess {
+  readonly child: ChildProcess;
+  #stderr = Buffer.alloc(0);
+
+  constructor(
+    child: ChildProcess,
+    onMessage: (message: FromWarden) => void,
+    onEnd: (why: string) => void,
+  ) {
+    this.child = child;
+    const broken = (error: Error): void => {
+      child.kill('SIGKILL');
+      onEnd(`the warden's messages are broken: ${error.message}`);
+    };
+    child.stdout?.on(
+      'data',
+      lineReader((message) => onMessage(message as FromWarden), broken),
+    );
+    child.stderr?.on('data', (chunk: Buffer) => {
+      this.#stderr = Buffer.concat([this.#stderr, chunk]).subarray(-STDERR_TAIL_BYTES);
+    });
+    child.stdin?.on('error', () => undefined); // the end is seen by 'close'
+    child.once('error', (error) => onEnd(`the warden could not be started: ${error.message}`));
+    child.once('close', (code, signal) => {
+      const said = escapeBytes(this.#stderr, 500);
+      onEnd(`the warden ended (${signal ?? `code ${code}`})${said === '' ? '' : `: ${said}`}`);
+    });
+  }
+
+  send(message: ToWarden): void {
+    if (this.child.stdin?.writable === true) this.child.stdin.write(line(message));
+  }
+}
+
+/** Starts the engine of `spec`; resolves when it runs inside. */
+export async function launchUnder(host: WardenHost, spec: SandboxSpec): Promise<Sandbox> {
+  host.check();
+  checkEnv(spec.env ?? {});
+  const instance = randomBytes(8).toString('hex');
+  const limits = { ...DEFAULT_SANDBOX_LIMITS, ...spec.limits };
+  const [engineStdin, input] = host.makePipe();
+  const [output, engineStdout] = host.makePipe();
+  const child = startWarden(host.program, engineStdin, engineStdout);
+  closeSync(engineStdin);
+  closeSync(engineStdout);
+  const inputStream = new Socket({ fd: input, readable: false, writable: true });
+  const outputStream = new Socket({ fd: output, readable: true, writable: false });
+  // A broken pipe is the engine's end, which `exited` reports.
+  inputStream.on('error', () => inputStream.destroy());
+  outputStream.on('error', () => outputStream.destroy());
+
+  const files: string[] = [];
+  const listeners: ((violation: Violation) => void)[] = [];
+  const early: Violation[] = [];
+  let violations = 0;
+  let blind = '';
+  let exit: SandboxExit | undefined;
+  const started = Promise.withResolvers<number>();
+  const exited = Promise.withResolvers<SandboxExit>();
+  const sealed = Promise.withResolvers<void>();
+  sealed.promise.catch(() => undefined); // who did not ask to seal need not hear that it failed
+  let killReason = '';
+  const end = (why: string): void => {
+    const gone = new MinikeepError(
+      'sandbox.ended',
+      `the engine's sandbox ended: ${exit?.reason || why}`,
+      {
+        next: 'The engine is gone with it: start it again, and look at what it tried.',
+      },
+    );
+    started.reject(gone);
+    sealed.reject(gone);
+    inputStream.destroy();
+    exited.resolve(
+      exit ?? {
+        code: null,
+        signal: 'SIGKILL',
+        reason: killReason || why,
+        violations,
+        stderr_tail: '',
+      },
+    );
+  };
+  const warden = new WardenProcess(
+    child,
+    (message) => {
+      switch (message.type) {
+        case 'started':
+          return started.resolve(message.pid);
+        case 'failed':
+          return started.reject(
+            new MinikeepError(message.code, message.message, { next: message.next }),
+          );
+        case 'sealed':
+          return sealed.resolve();
+        case 'file':
+          files.push(message.path);
+          return;
+        case 'violation':
+          violations += message.violation.count;
+          if (listeners.length === 0) early.push(message.violation);
+          for (const listener of listeners) listener(message.violation);
+          return;
+        case 'exit':
+          exit = message.exit;
+          return;
+        case 'blind':
+          blind ||= message.why;
+          return;
+        case 'support':
+          return;
+      }
+    },
+    end,
+  );
+  const timer = setTimeout(() => {
+    started.reject(
+      new MinikeepError(
+        'sandbox.start_timeout',
+        `the sandbox did not start within ${START_MS_MAX / 1000} s`,
+        {
+          next: 'Try again when the machine is less busy.',
+        },
+      ),
+    );
+  }, START_MS_MAX);
+  const job = {
+    instance,
+    purpose: spec.purpose,
+    entry: path.resolve(spec.entry),
+    args: spec.args,
+    files: spec.files.map((file) => path.resolve(file)),
+    ...(spec.library_dir === undefined ? {} : { library_dir: path.resolve(spec.library_dir) }),
+    env: spec.env ?? {},
+    limits,
+    agent_pid: process.pid,
+  };
+  warden.send({ type: 'start', job });
+  let pid: number;
+  try {
+    pid = await started.promise;
+  } catch (error) {
+    child.kill('SIGKILL');
+    outputStream.destroy();
+    await exited.promise;
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+  return {
+    instance,
+    pid,
+    input: inputStream,
+    output: outputStream,
+    seal: () => {
+      warden.send({ type: 'seal' });
+      return sealed.promise;
+    },
+    kill: (reason) => {
+      killReason ||= reason;
+      warden.send({ type: 'kill', reason });
+      // A warden that does not answer is killed itself, and the kernel takes the engine with it.
+      const last = setTimeout(() => child.kill('SIGKILL'), KILL_MS_MAX);
+      return exited.promise.finally(() => clearTimeout(last));
+    },
+    exited: exited.promise,
+    onViolation: (listener) => {
+      listeners.push(listener);
+      for (const violation of early.splice(0)) listener(violation);
+    },
+    filesRead: files,
+    blind: () => blind,
+  };
+}
+
+/** Asks a warden to try everything. */
+export async function supportUnder(host: WardenHost): Promise<SandboxSupport> {
+  const unsupported = (what: string, next: string): SandboxSupport => ({
+    ok: false,
+    platform: host.platform,
+    mechanism: host.mechanism,
+    also: [],
+    missing: [{ what, next }],
+  });
+  try {
+    host.check();
+  } catch (error) {
+    const { message, next } = error as MinikeepError;
+    return unsupported(message, next);
+  }
+  const child = startWarden(host.program, 'ignore', 'ignore');
+  const found = Promise.withResolvers<SandboxSupport>();
+  const warden = new WardenProcess(
+    child,
+    (message) => {
+      if (message.type === 'support') found.resolve(message.support);
+      if (message.type === 'failed') found.resolve(unsupported(message.message, message.next));
+    },
+    (why) => found.resolve(unsupported(why, 'Run `npm run build` again.')),
+  );
+  const timer = setTimeout(() => {
+    found.resolve(
+      unsupported('the trial did not end in time', 'Try again when the machine is less busy.'),
+    );
+  }, START_MS_MAX);
+  warden.send({ type: 'probe' });
+  try {
+    return await found.promise;
+  } finally {
+    clearTimeout(timer);
+    child.kill('SIGKILL');
+  }
+}
+
+export const platformUnder = (host: WardenHost): SandboxPlatform => ({
+  support: () => supportUnder(host),
+  launch: (spec) => launchUnder(host, spec),
+});

@@ -194,13 +194,16 @@ describe('log watch', () => {
 });
 
 describe('platform', () => {
-  it.runIf(process.platform === 'linux')('a Mac gets its own sandbox, other systems a clear error', async () => {
-    // Here, on Linux, the warden of macOS says what it lacks.
-    await expect(sandboxPlatform('win32').support()).rejects.toMatchObject({
-      code: 'sandbox.unsupported_platform',
-    });
-    const support = await sandboxPlatform('darwin').support();
-    expect(support.ok).toBe(false);
-    expect(support.missing[0]?.what).toContain('Apple Silicon');
-  });
+  it.runIf(process.platform === 'linux')(
+    'a Mac gets its own sandbox, other systems a clear error',
+    async () => {
+      // Here, on Linux, the warden of macOS says what it lacks.
+      await expect(sandboxPlatform('win32').support()).rejects.toMatchObject({
+        code: 'sandbox.unsupported_platform',
+      });
+      const support = await sandboxPlatform('darwin').support();
+      expect(support.ok).toBe(false);
+      expect(support.missing[0]?.what).toContain('Apple Silicon');
+    },
+  );
 });

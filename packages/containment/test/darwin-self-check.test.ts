@@ -135,7 +135,11 @@ describe('self-check', () => {
   it('refuses Intel', async () => {
     const support = await check({ seenAtTry: 1 }, { ...MACHINE, arch: 'x64' });
     expect(support.missing[0]?.what).toContain('Apple Silicon');
-    expect(() => checkMac('x64')).toThrow(
+    expect(() => checkMac('arm64', 0)).toThrow(
+      expect.objectContaining({ code: 'sandbox.no_unprivileged_user' }),
+    );
+    expect(() => checkMac('arm64', 501)).not.toThrow();
+    expect(() => checkMac('x64', 501)).toThrow(
       expect.objectContaining({ code: 'sandbox.unsupported_platform' }),
     );
   });

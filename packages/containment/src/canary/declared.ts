@@ -59,9 +59,19 @@ const DARWIN: readonly Declared[] = [
     why: 'the profile must allow that one program to run; the new one stays inside the same profile',
   },
   {
-    name: 'no-parent-death',
-    what: 'an engine whose agent died',
-    why: 'there is no parent-death signal; it ends when its pipe ends, which code gone wild could ignore',
+    name: 'flood',
+    what: 'that a flood ends the engine in time',
+    why: 'the warden counts what the lossy log lets through; the count that stops an engine is a lower bound',
+  },
+  {
+    name: 'crash-report',
+    what: 'what the crash reporter writes about an engine that crashed',
+    why: 'the system writes memory excerpts outside of the sandbox; no core file is allowed',
+  },
+  {
+    name: 'process-list',
+    what: 'names and numbers of other processes',
+    why: 'some calls answer with an empty list instead of an error, which a test from inside cannot tell from a refusal',
   },
 ];
 

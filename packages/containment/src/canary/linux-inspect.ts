@@ -113,16 +113,26 @@ const gone = (pid: number): boolean => {
   return stat === '' || /^[ZX]/.test(stat.slice(stat.lastIndexOf(')') + 2));
 };
 
+/** How a platform tells a process's parent and its end. */
+export interface Kinship {
+  parentOf(pid: number): number | undefined;
+  gone(pid: number): boolean;
+}
+const LINUX: Kinship = { parentOf, gone };
+
 /** Kills the warden of a running canary, and sees how long the canary lives on. */
-export async function inspectOrphan(pid: number): Promise<CanaryInspection> {
+export async function inspectOrphan(
+  pid: number,
+  kinship: Kinship = LINUX,
+): Promise<CanaryInspection> {
   const inspection = { name: 'monitor-killed', title: 'when its warden dies, it dies' };
-  const warden = parentOf(pid);
+  const warden = kinship.parentOf(pid);
   if (warden === undefined || warden === process.pid)
     return { ...inspection, ok: false, finding: 'its parent is not a warden' };
   const start = performance.now();
   process.kill(warden, 'SIGKILL');
   for (;;) {
-    const dead = gone(pid);
+    const dead = kinship.gone(pid);
     const ms = performance.now() - start;
     if (dead) return { ...inspection, ok: true, finding: `dead after at most ${ms.toFixed(0)} ms` };
     if (ms > ORPHAN_MS_MAX)

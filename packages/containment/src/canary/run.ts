@@ -10,8 +10,10 @@ import { MinikeepError, toMinikeepError } from '@minikeep/protocol';
 import type { SandboxPlatform, SandboxSupport } from '../sandbox.ts';
 import { checklistFor } from './checklist.ts';
 import { declaredFor } from './declared.ts';
+import { inspectMacProcess, macGone, macParentOf } from './darwin-inspect.ts';
 import { type Facts, fill } from './facts.ts';
 import { inspectOrphan, inspectProcess, parentOf, watchCores } from './linux-inspect.ts';
+import { LossyTries } from './lossy.ts';
 import { isReported, judge, type Verdict, violationText } from './match.ts';
 import { Plant } from './plant.ts';
 import { CanarySession, type SessionOptions } from './session.ts';
@@ -26,9 +28,6 @@ import type {
   CanaryState,
 } from './types.ts';
 
-/** How often an unreported item is tried where the monitor is lossy, and the pauses between, milliseconds. */
-const LOSSY_TRIES_MAX = 5;
-const LOSSY_PAUSE_MS = 300;
 /** Sandboxes at a time: each start is three processes. */
 const PARALLEL = 2;
 /** Sandboxes that may be lost before the rest is given up. */
@@ -98,6 +97,9 @@ class Run {
   readonly #inspections: CanaryInspection[] = [];
   readonly #instances: string[] = [];
   readonly #unexplained: string[] = [];
+  readonly #lossy: LossyTries;
+  /** Why the monitor of one of the sandboxes may have missed something; empty while all saw. */
+  #blind = '';
 
   constructor(
     platform: SandboxPlatform,
@@ -111,6 +113,7 @@ class Run {
     this.#plant = plant;
     this.#options = options;
     this.#items = options.items ?? checklistFor(name);
+    this.#lossy = new LossyTries((ms) => pause(ms, options.signal));
     this.#session = {
       platform,
       entry: canaryEntry(options.programs),
@@ -138,12 +141,12 @@ class Run {
     const attempts = this.#items.flatMap((item) =>
       item.phases.flatMap((phase) => this.#attempts.get(nameOf(item, phase)) ?? []),
     );
-    const state = stateOf(attempts, this.#inspections);
+    const state = stateOf(attempts, this.#inspections, this.#blind);
     return {
       ok: state === 'passed',
       state,
       platform: this.#name,
-      mechanism: this.#support.mechanism,
+      mechanism: this.#support.mechanism + (this.#blind === '' ? '' : `; blind: ${this.#blind}`),
       started_at_seconds,
       duration_seconds: (performance.now() - started) / 1000, // a clock that is set meanwhile changes nothing
       instances: this.#instances,
@@ -217,8 +220,11 @@ class Run {
         }
       };
     const looks = [withSession((session) => inspectStderr(session, this.#plant.facts))];
-    if (this.#name === 'linux')
-      looks.push(withSession((session) => inspectOrphan(session.sandbox.pid)));
+    const kinship =
+      this.#name === 'linux'
+        ? undefined
+        : { parentOf: (pid: number) => macParentOf(pid), gone: macGone };
+    looks.push(withSession((session) => inspectOrphan(session.sandbox.pid, kinship)));
     return looks;
   }
 
@@ -229,6 +235,7 @@ class Run {
   }
 
   #leave(session: CanarySession): void {
+    this.#blind ||= session.sandbox.blind?.() ?? '';
     for (const violation of session.unexplained) {
       const text = violationText(violation);
       if (this.#unexplained.length < UNEXPLAINED_MAX && !this.#unexplained.includes(text))
@@ -243,30 +250,21 @@ class Run {
     last: boolean,
   ): Promise<void> {
     const facts = this.#factsOf(session);
-    if (
-      this.#name === 'linux' &&
-      !this.#inspections.some((i) => i.name === 'process-filter') &&
-      !last
-    )
-      for (const inspection of inspectProcess(session.sandbox.pid)) this.#inspected(inspection);
-    const triesMax =
-      this.#name === 'darwin' && item.unreportable === undefined && !last ? LOSSY_TRIES_MAX : 1;
-    let verdict: Verdict;
-    let tries = 0;
-    do {
-      if (tries > 0) await pause(LOSSY_PAUSE_MS * tries, this.#options.signal);
-      tries += 1;
+    if (!this.#inspections.some((i) => i.name === 'process-rights') && !last) {
+      const inspect = this.#name === 'linux' ? inspectProcess : inspectMacProcess;
+      for (const inspection of inspect(session.sandbox.pid)) this.#inspected(inspection);
+    }
+    const once = async (): Promise<Verdict> => {
       const evidence = await session.attempt(item, facts, {
         last,
         enough: (violations) => isReported(item, violations, facts),
       });
-      verdict = judge(item, evidence, facts);
-    } while (
-      verdict.refused &&
-      !verdict.reported &&
-      tries < triesMax &&
-      session.exit === undefined
-    );
+      return judge(item, evidence, facts);
+    };
+    const lossy = this.#name === 'darwin' && item.unreportable === undefined && !last;
+    const { outcome: verdict, tries } = lossy
+      ? await this.#lossy.run(once, () => session.exit !== undefined)
+      : { outcome: await once(), tries: 1 };
     if (item.unreportable !== undefined) {
       this.#inspected({
         name: item.id,
@@ -291,7 +289,8 @@ class Run {
 
   #factsOf(session: CanarySession): Facts {
     const { pid } = session.sandbox;
-    const warden = this.#name === 'linux' ? (parentOf(pid) ?? process.pid) : process.pid;
+    const parent = this.#name === 'linux' ? parentOf(pid) : macParentOf(pid);
+    const warden = parent ?? process.pid;
     return { ...this.#plant.facts, self: pid, warden };
   }
 
@@ -311,10 +310,11 @@ const titleOf = (item: CanaryItem, phase: CanaryPhase): string =>
 function stateOf(
   attempts: readonly CanaryAttempt[],
   inspections: readonly CanaryInspection[],
+  blind: string,
 ): CanaryState {
   if (attempts.length === 0 || attempts.some((a) => !a.refused) || inspections.some((i) => !i.ok))
     return 'failed';
-  return attempts.every((a) => a.reported) ? 'passed' : 'blind';
+  return attempts.every((a) => a.reported) && blind === '' ? 'passed' : 'blind';
 }
 
 function unsupported(support: SandboxSupport): MinikeepError {

@@ -64,7 +64,9 @@ function runStep(
   }
   const answer = context.native.call(step.call, args);
   if (answer.result === 0n && FORKS.has(step.call))
-    context.native.call('exit_group', [BigInt(CHILD_EXIT_CODE)]);
+    context.native.call(context.platform === 'linux' ? 'exit_group' : '_exit', [
+      BigInt(CHILD_EXIT_CODE),
+    ]);
   return { ...answer, note: '' };
 }
 

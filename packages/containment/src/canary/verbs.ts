@@ -42,8 +42,8 @@ const answered = (value: number | bigint, note = ''): VerbResult =>
 
 const PROT_READ_WRITE = 3n;
 const PROT_READ_EXEC = 5n;
-const MAP_PRIVATE_ANONYMOUS = 0x22n;
-const PAGE_BYTES = 4096n;
+const MAP_PRIVATE_ANONYMOUS = { linux: 0x22n, darwin: 0x1002n } as const;
+const PAGE_BYTES = { linux: 4096n, darwin: 16_384n } as const;
 const SHELL_RAN_STATUS = 42 << 8;
 const DESCRIPTORS_LOOKED_AT = 256;
 const F_GETFD = 1n;
@@ -92,19 +92,20 @@ const threads: Verb = ({ native, args }) => {
 };
 
 /** args: machine code, bytes of it. Runs it if memory can be made executable. */
-const code: Verb = ({ native, args }) => {
+const code: Verb = ({ native, platform, args }) => {
   const [source = 0n, bytes = 0n] = args;
+  const pageBytes = PAGE_BYTES[platform];
   const page = native.call('mmap', [
     0n,
-    PAGE_BYTES,
+    pageBytes,
     PROT_READ_WRITE,
-    MAP_PRIVATE_ANONYMOUS,
+    MAP_PRIVATE_ANONYMOUS[platform],
     -1n,
     0n,
   ]);
   if (page.result === -1n) return { ...page, note: 'no memory' };
   libc('memcpy', ['int64', 'int64', 'int64'], 'int64')(page.result, source, bytes);
-  const sealed = native.call('mprotect', [page.result, PAGE_BYTES, PROT_READ_EXEC]);
+  const sealed = native.call('mprotect', [page.result, pageBytes, PROT_READ_EXEC]);
   if (sealed.result !== 0n) return { ...sealed, note: 'memory could not be made executable' };
   native.jump(page.result);
   return success('the code ran');
@@ -156,12 +157,12 @@ const descriptors: Verb = ({ native, platform }) => {
 };
 
 /** args: how many. Pipes until the system says no. */
-const pipes: Verb = ({ native, args }) => {
+const pipes: Verb = ({ native, platform, args }) => {
   const pair = Buffer.alloc(8);
   const made: bigint[] = [];
   let error = 0;
   for (let i = 0n; i < (args[0] ?? 0n) && error === 0; i += 1n) {
-    const answer = native.call('pipe2', [addressOf(pair), 0n]);
+    const answer = native.call(platform === 'linux' ? 'pipe2' : 'pipe', [addressOf(pair), 0n]);
     if (answer.result === 0n) made.push(BigInt(pair.readInt32LE(0)), BigInt(pair.readInt32LE(4)));
     else error = answer.errno;
   }

@@ -169,7 +169,7 @@ export async function supervise(job: WardenJob, parts: SuperviseParts): Promise<
   if (reason !== '') end(reason);
   report({ type: 'started', pid, landlock_abi: 0 });
   const folding = setInterval(() => {
-    for (const violation of recorder.flush()) send(violation, true);
+    for (const violation of recorder.flush('pause')) send(violation, true);
   }, FOLD_MS);
 
   const ended = exited.then(async ({ code, signal }) => {
@@ -184,7 +184,7 @@ export async function supervise(job: WardenJob, parts: SuperviseParts): Promise<
         { kind: 'crash', operation: signal, target: escapeBytes(stderr.subarray(-200)) },
         'kernel',
       );
-    for (const violation of recorder.flush()) send(violation, true);
+    for (const violation of recorder.flush('end')) send(violation, true);
     report({
       type: 'exit',
       exit: {

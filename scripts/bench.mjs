@@ -48,6 +48,14 @@ const QUICK = {
 /** Stages of the parts that are measured with one number of them only. */
 const STAGES = 3;
 
+if (process.platform !== 'linux') {
+  process.stderr.write(
+    'error bench.platform: the bench reads /proc and pins processes to cores, so it runs on Linux only\n' +
+      '  next: measure on Linux x86-64\n',
+  );
+  process.exit(1);
+}
+
 const { values: flags } = parseArgs({
   options: {
     model: { type: 'string' },

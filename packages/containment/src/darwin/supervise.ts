@@ -23,7 +23,23 @@ import { type Clock, LogWatch, newTag, type Refusal, SYSTEM_CLOCK } from './log-
 import { seatbeltProfile } from './profile.ts';
 
 const FOLD_MS = 1_000;
-const CRASHES = ['SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV', 'SIGSYS'];
+const CRASHES: readonly string[] = [
+  'SIGILL',
+  'SIGTRAP',
+  'SIGABRT',
+  'SIGBUS',
+  'SIGFPE',
+  'SIGSEGV',
+  'SIGSYS',
+];
+/** The engine's own handlers leave with the signal's number, as macOS counts. */
+const CRASH_CODES: Readonly<Record<number, string>> = {
+  4: 'SIGILL',
+  5: 'SIGTRAP',
+  8: 'SIGFPE',
+  10: 'SIGBUS',
+  11: 'SIGSEGV',
+};
 /** Waits for the end of its input; its first argument is a process group. The form that dash and bash both take. */
 const GUARD = 'read nothing; kill -s KILL -- "-$1"';
 
@@ -179,9 +195,10 @@ export async function supervise(job: WardenJob, parts: SuperviseParts): Promise<
     await clock.sleep(LOG_DRAIN_MS);
     clearInterval(folding);
     watch.close();
-    if (reason === '' && signal !== null && CRASHES.includes(signal))
+    const crash = signal === null ? CRASH_CODES[code ?? 0] : CRASHES.find((s) => s === signal);
+    if (reason === '' && crash !== undefined)
       record(
-        { kind: 'crash', operation: signal, target: escapeBytes(stderr.subarray(-200)) },
+        { kind: 'crash', operation: crash, target: escapeBytes(stderr.subarray(-200)) },
         'kernel',
       );
     for (const violation of recorder.flush('end')) send(violation, true);

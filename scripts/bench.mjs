@@ -12,6 +12,7 @@ import { parseArgs } from 'node:util';
 import { openModel } from '../packages/gguf/src/index.ts';
 import { benchModelFile, randomModelFile } from '../packages/testkit/src/index.ts';
 import { decodeBench } from './bench/decode.mjs';
+import { atEnd } from './bench/ending.mjs';
 import { memoryBench } from './bench/memory.mjs';
 import { reportLines } from './bench/print.mjs';
 import { promptBench } from './bench/prompt.mjs';
@@ -90,40 +91,37 @@ const settings = {
 };
 const log = (line) => process.stderr.write(`${line}\n`);
 const folder = mkdtempSync(path.join(tmpdir(), 'minikeep-bench-'));
+atEnd(() => rmSync(folder, { recursive: true, force: true }));
 
 async function chooseModel() {
   if (flags.model !== undefined) return path.resolve(flags.model);
   return flags.quick ? await randomModelFile('qwen2', { weights: 'Q8_0' }) : await benchModelFile();
 }
 
-try {
-  const file = await chooseModel();
-  const common = { model: await openModel(file), file, folder, log, ...settings, stages: STAGES };
-  const options = {
-    decode: { nodes },
-    prompt: { rounds: count('prompt-rounds'), tokens: count('prompt') },
-    warden: { pairs: count('pairs') },
-    start: { rounds: count('start-rounds') },
-    memory: {},
-  };
-  const report = {
-    model: path.basename(file),
-    machine: {
-      cores: availableParallelism(),
-      cpu: cpus()[0]?.model ?? '',
-      load: loadavg().map((value) => Number(value.toFixed(1))),
-    },
-    settings,
-    claims: [],
-  };
-  for (const part of Object.keys(PARTS)) {
-    if (!only.includes(part)) continue;
-    const { claims = [], ...measured } = await PARTS[part]({ ...common, ...options[part] });
-    report[part] = measured;
-    report.claims.push(...claims);
-  }
-  const lines = flags.json ? [JSON.stringify(report)] : reportLines(report);
-  process.stdout.write(`${lines.join('\n')}\n`);
-} finally {
-  rmSync(folder, { recursive: true, force: true });
+const file = await chooseModel();
+const common = { model: await openModel(file), file, folder, log, ...settings, stages: STAGES };
+const options = {
+  decode: { nodes },
+  prompt: { rounds: count('prompt-rounds'), tokens: count('prompt') },
+  warden: { pairs: count('pairs') },
+  start: { rounds: count('start-rounds') },
+  memory: {},
+};
+const report = {
+  model: path.basename(file),
+  machine: {
+    cores: availableParallelism(),
+    cpu: cpus()[0]?.model ?? '',
+    load: loadavg().map((value) => Number(value.toFixed(1))),
+  },
+  settings,
+  claims: [],
+};
+for (const part of Object.keys(PARTS)) {
+  if (!only.includes(part)) continue;
+  const { claims = [], ...measured } = await PARTS[part]({ ...common, ...options[part] });
+  report[part] = measured;
+  report.claims.push(...claims);
 }
+const lines = flags.json ? [JSON.stringify(report)] : reportLines(report);
+process.stdout.write(`${lines.join('\n')}\n`);

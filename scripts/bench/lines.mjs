@@ -13,6 +13,7 @@ import { layersToCut, planSlices, sliceStream } from '../../packages/gguf/src/in
 import { DEFAULT_SAMPLING } from '../../packages/protocol/src/index.ts';
 import { BUNDLE_OPTIONS } from '../bundle-options.mjs';
 import { ROOT } from '../setup.mjs';
+import { atEnd } from './ending.mjs';
 
 const DIST = path.join(ROOT, 'dist');
 const TOKEN = 9;
@@ -129,7 +130,12 @@ const NAME = 'bench';
 
 /** A cluster of real processes on this machine: coordinator, agents with mTLS between them, sandboxed engines. */
 export async function nodesLine(file, layers, stages, context, cacheFolder) {
-  const cluster = await startLocalCluster({ nodes: stages, distFolder: DIST, cacheFolder });
+  const cluster = await startLocalCluster({
+    nodes: stages,
+    distFolder: DIST,
+    cacheFolder,
+    onStarting: atEnd,
+  });
   try {
     const request = {
       name: NAME,

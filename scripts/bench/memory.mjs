@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { ROOT } from '../setup.mjs';
+import { atEnd } from './ending.mjs';
 import { claim } from './figures.mjs';
 import { familyOf, peakMemoryMiB, programOf } from './processes.mjs';
 
@@ -44,6 +45,7 @@ async function watchRun(file, stages, cacheFolder, peaks) {
       env: { ...process.env, XDG_CACHE_HOME: cacheFolder },
     },
   );
+  atEnd(() => child.kill());
   const timer = setInterval(() => look(child.pid, peaks), LOOK_EVERY_MS);
   try {
     const code = await new Promise((resolve) => child.once('exit', resolve));

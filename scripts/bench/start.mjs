@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { ROOT } from '../setup.mjs';
+import { atEnd } from './ending.mjs';
 import { spread } from './figures.mjs';
 import { watchNoise } from './noise.mjs';
 
@@ -13,6 +14,7 @@ async function secondsToFirstToken(file, stages, cacheFolder) {
     ['run', file, 'x', '--raw', '--json', '--local', String(stages), '--max-tokens', '2'],
     { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, XDG_CACHE_HOME: cacheFolder } },
   );
+  atEnd(() => child.kill());
   const ended = new Promise((resolve) => child.once('close', resolve));
   let first;
   for await (const line of createInterface({ input: child.stdout }))

@@ -3,7 +3,7 @@
  * macOS's own commands are stood in for (darwin/stand-ins.ts). That Seatbelt refuses is not shown here, and was never
  * seen on a Mac.
  */
-import { readFileSync, rmSync } from 'node:fs';
+import { readFileSync, readdirSync, rmSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import path from 'node:path';
@@ -221,6 +221,17 @@ describe.runIf(process.platform === 'linux')('ends', () => {
     },
   );
 });
+
+/** Whether a process still has something to do with a test's folder: `log stream` is one. */
+const leftIn = (folder: string): boolean =>
+  readdirSync('/proc').some((pid) => {
+    if (!/^\d+$/.test(pid) || Number(pid) === process.pid || !runs(Number(pid))) return false;
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(folder);
+    } catch {
+      return false;
+    }
+  });
 
 async function statOf(pid: number): Promise<string[]> {
   const text = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '');

@@ -15,6 +15,7 @@ import {
   TRIAL_PAUSE_MS,
   TRIALS_MAX,
 } from './limits.ts';
+import { guard } from './guard.ts';
 import { escaped, LOG_COMMAND, LogLines, type LogFinding } from './log-reader.ts';
 
 export type Refusal = Extract<LogFinding, { type: 'refusal' }>;
@@ -130,6 +131,8 @@ export class LogWatch {
     const [, ...args] = LOG_COMMAND;
     const child = commands.start(commands.log, args, ['ignore', 'pipe', 'pipe']);
     this.#child = child;
+    // `log` notices that nobody reads only when it has something to say.
+    if (child.pid !== undefined) guard(commands, child, () => child.kill('SIGKILL'));
     const { promise: listening, resolve } = Promise.withResolvers<void>();
     const ours = new LogLines(tag, (finding) =>
       finding.type === 'blind' ? this.#isBlind(finding.why) : this.#options.onRefusal(finding),

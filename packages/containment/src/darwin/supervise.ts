@@ -1,7 +1,5 @@
 /**
- * One engine under Seatbelt: starts it inside, watches the log for what it tries, and ends it. macOS has no signal for
- * a parent's death, so a guard, a shell that waits on a pipe of ours, kills the engine's group as soon as the kernel
- * closes that pipe, whatever ended this process.
+ * One engine under Seatbelt: starts it inside, watches the log for what it tries, and ends it.
  *
  * The profile is an argument of sandbox-exec, which turns into the engine: nobody finds the tag in the engine's own
  * arguments, and the file system holds no copy. `env -i` takes away what the shell added.
@@ -17,6 +15,7 @@ import { nodeOptions } from '../linux/node-options.ts';
 import { Recorder, type RefusedBy } from '../linux/recorder.ts';
 import type { Violation } from '../sandbox.ts';
 import type { Commands } from './commands.ts';
+import { guard } from './guard.ts';
 import { isKnownAtStart } from './known.ts';
 import { LOG_DRAIN_MS, ULIMITS } from './limits.ts';
 import { type Clock, LogWatch, newTag, type Refusal, SYSTEM_CLOCK } from './log-watch.ts';
@@ -40,8 +39,6 @@ const CRASH_CODES: Readonly<Record<number, string>> = {
   10: 'SIGBUS',
   11: 'SIGSEGV',
 };
-/** Waits for the end of its input; its first argument is a process group. The form that dash and bash both take. */
-const GUARD = 'read nothing; kill -s KILL -- "-$1"';
 
 export interface Supervised {
   seal(): void;
@@ -173,15 +170,8 @@ export async function supervise(job: WardenJob, parts: SuperviseParts): Promise<
       next: 'Run `minikeep canary` to see what this machine can enforce.',
     });
   }
-  const guard = commands.start(
-    commands.shell,
-    ['-c', GUARD, 'minikeep-guard', String(pid)],
-    ['pipe', 'ignore', 'ignore'],
-  );
-  guard.stdin?.on('error', () => undefined);
   end = () => void child.kill('SIGKILL');
-  if (guard.pid === undefined) kill('its guard could not be started');
-  guard.once('exit', () => kill('its guard is gone'));
+  guard(commands, child, () => kill('its guard is gone'));
   if (reason !== '') end(reason);
   report({ type: 'started', pid, landlock_abi: 0 });
   const folding = setInterval(() => {
@@ -189,9 +179,6 @@ export async function supervise(job: WardenJob, parts: SuperviseParts): Promise<
   }, FOLD_MS);
 
   const ended = exited.then(async ({ code, signal }) => {
-    guard.removeAllListeners('exit');
-    // It must not outlive the engine: the group's number may be given to somebody else.
-    guard.kill('SIGKILL');
     await clock.sleep(LOG_DRAIN_MS);
     clearInterval(folding);
     watch.close();

@@ -213,6 +213,8 @@ describe.runIf(process.platform === 'linux')('ends', () => {
         times.push(await within(10_000, () => !runs(sandbox.pid)));
         expect(runs(sandbox.pid)).toBe(false);
         await sandbox.exited;
+        await within(10_000, () => !leftIn(world.folder));
+        expect(leftIn(world.folder)).toBe(false);
         running.delete(sandbox);
         rmSync(world.folder, { recursive: true, force: true });
       }

@@ -27,7 +27,8 @@ export interface PlanWish {
 export interface Planned {
   readonly facts: ModelFacts;
   readonly placement: Placement;
-  /** Whether the file has a chat template; whether it works, only the text engine can say. */
+  /** What the file has for text; whether it works, only the text engine can say. */
+  readonly hasVocabulary: boolean;
   readonly hasTemplate: boolean;
 }
 
@@ -50,7 +51,8 @@ export async function planOn(
     ...(sharedBudgetBytes === undefined ? {} : { sharedBudgetBytes }),
   };
   const hasTemplate = textOf(model, 'tokenizer.chat_template') !== undefined;
-  return { facts, placement: plan(facts, nodes, options), hasTemplate };
+  const hasVocabulary = model.metadata.has('tokenizer.ggml.tokens');
+  return { facts, placement: plan(facts, nodes, options), hasVocabulary, hasTemplate };
 }
 
 export async function planLocally(

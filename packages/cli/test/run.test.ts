@@ -227,7 +227,8 @@ describe('a mistake', { timeout: TIMEOUT_MS }, () => {
   });
 
   it('a temporary folder that is not there', async () => {
-    const ended = await run([model, 'Hi', '--json'], { env: { TMPDIR: '/nonexistent' } });
+    const missing = path.join(place.root, 'not-there');
+    const ended = await run([model, 'Hi', '--json'], { env: { TMPDIR: missing } });
     expect(ended).toMatchObject({ code: 1, stdout: '' });
     expect(jsonError(ended).code).toBe('local.no_folder');
   });

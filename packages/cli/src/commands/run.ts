@@ -30,8 +30,12 @@ export async function run(
     asked.prompt === undefined
       ? undefined
       : promptOf(await readPrompt(asked.prompt, terminal.stdin, interrupts.signal), flags);
-  const { placement, hasTemplate } = await planLocally(modelPath, nodes, flags);
+  const { placement, hasVocabulary, hasTemplate } = await planLocally(modelPath, nodes, flags);
   // The engine would say the same, after everything has started.
+  if (!hasVocabulary)
+    throw new MinikeepError('engine.no_vocabulary', 'the model file has no vocabulary', {
+      next: 'Use a file with a tokenizer; `minikeep model check` works without one.',
+    });
   if (!hasTemplate && flags.raw !== true)
     throw new MinikeepError('engine.no_template', 'the model file has no chat template', {
       next: 'Give a PROMPT and --raw: it is then continued as it is.',

@@ -70,7 +70,7 @@ export function defaultCacheFolder(env: NodeJS.ProcessEnv = process.env): string
 
 /** Starts a cluster; an aborted signal or a failure leaves nothing. Throws `local.*`, `listen.*`, `store.*`. */
 export async function startLocalCluster(options: LocalClusterOptions): Promise<LocalCluster> {
-  const folder = await temporaryFolder('minikeep-');
+  const folder = temporaryFolder('minikeep-');
   const builder = new Builder(options, folder);
   options.onStarting?.(() => builder.abandon());
   try {
@@ -149,7 +149,8 @@ class Builder {
   abandon(): void {
     for (const child of this.#children) child.kill();
     try {
-      rmSync(this.#folder, { recursive: true, force: true, maxRetries: 1 });
+      // Killed children may still write while they die: again, for a second in all.
+      rmSync(this.#folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 20 });
     } catch {
       // There is no time to do more; the folder holds keys of a cluster that no longer exists.
     }

@@ -39,8 +39,9 @@ export async function modelCheck(
   const unsafe = flags.unsafeNoSandbox === true;
   if (unsafe && !json) terminal.note(UNSAFE_WARNING);
   const progress = new Progress(terminal, json);
-  const folder = await temporaryFolder('minikeep-check-');
-  const remove = (): void => rmSync(folder, { recursive: true, force: true });
+  const folder = temporaryFolder('minikeep-check-');
+  const remove = (): void =>
+    rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 20 });
   const forget = interrupts.atOnce(remove);
   let what = '';
   let identical = true;

@@ -21,6 +21,8 @@ export type NodeEvent = NonNullable<WatchResponse['event']>;
 interface Watcher {
   readonly queue: EventQueue<WatchResponse>;
   dropped: number;
+  /** Of which refused attempts. */
+  violationsDropped: number;
 }
 
 export class EventHub {
@@ -37,17 +39,15 @@ export class EventHub {
     const room = QUEUED_MAX[event.$case] ?? EVENTS_QUEUED_MAX;
     for (const watcher of this.#watchers) {
       if (watcher.queue.length >= room) {
-        watcher.dropped++;
+        drop(watcher, event);
         continue;
       }
       if (watcher.dropped > 0) {
-        const count = watcher.dropped;
-        const told = watcher.queue.push({
-          event: { $case: 'eventsDropped', value: { count } },
-        });
-        if (told) watcher.dropped = 0;
+        const value = { count: watcher.dropped, violations: watcher.violationsDropped };
+        const told = watcher.queue.push({ event: { $case: 'eventsDropped', value } });
+        if (told) watcher.dropped = watcher.violationsDropped = 0;
       }
-      if (!watcher.queue.push({ event })) watcher.dropped++;
+      if (!watcher.queue.push({ event })) drop(watcher, event);
     }
   }
 
@@ -57,7 +57,7 @@ export class EventHub {
       throw new MinikeepError('node.too_many_watchers', 'too many programs watch this node', {
         next: 'Close some of them.',
       });
-    const watcher: Watcher = { queue: new EventQueue(EVENTS_QUEUED_MAX), dropped: 0 };
+    const watcher: Watcher = { queue: new EventQueue(EVENTS_QUEUED_MAX), dropped: 0, violationsDropped: 0 };
     this.#watchers.add(watcher);
     const stop = (): void => watcher.queue.end();
     signal.addEventListener('abort', stop);
@@ -91,4 +91,9 @@ export class EventHub {
       },
     };
   }
+}
+
+function drop(watcher: Watcher, event: NodeEvent): void {
+  watcher.dropped++;
+  if (event.$case === 'violation') watcher.violationsDropped += event.value.count;
 }

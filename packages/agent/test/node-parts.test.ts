@@ -48,7 +48,7 @@ describe('the event hub', () => {
       for await (const { event } of hub.watch(stop.signal)) list.push(event?.$case ?? '');
     });
     await pause(1);
-    hub.emit({ $case: 'eventsDropped', value: { count: 7 } });
+    hub.emit({ $case: 'eventsDropped', value: { count: 7, violations: 0 } });
     await pause(1_200);
     stop.abort();
     await Promise.all(watching);
@@ -73,6 +73,29 @@ describe('the event hub', () => {
     if (event?.$case === 'eventsDropped') told = event.value.count;
     expect(read).toBe(1_000);
     expect(told).toBeGreaterThan(3_900);
+    stop.abort();
+    hub.close();
+  });
+
+  it('tells how many attempts to get out were dropped', async () => {
+    const hub = new EventHub();
+    const stop = new AbortController();
+    const watcher = hub.watch(stop.signal)[Symbol.asyncIterator]();
+    await watcher.next();
+    const attempt = Violation.create({ operation: 'connect', count: 2 });
+    for (let i = 0; i < 3_000; i++) hub.emit({ $case: 'violation', value: attempt });
+    let seen = 0;
+    let lost = -1;
+    const read = async (): Promise<void> => {
+      const event = (await watcher.next()).value?.event;
+      if (event?.$case === 'violation') seen += event.value.count;
+      if (event?.$case === 'eventsDropped') lost = event.value.violations;
+    };
+    while (seen < 3_000) await read();
+    // There is room again: the next one brings along what was lost.
+    hub.emit({ $case: 'violation', value: attempt });
+    while (lost < 0) await read();
+    expect(seen + lost).toBe(6_000);
     stop.abort();
     hub.close();
   });

@@ -11,6 +11,7 @@ import {
 import { Deployment, type DeploymentOptions } from './deployment.ts';
 import { DigestIndex } from './digest-index.ts';
 import { NodeLink } from './node-link.ts';
+import { leastSealed } from './seal.ts';
 import { ResultStreams } from './result-streams.ts';
 import { ViolationLog } from './violation-log.ts';
 
@@ -130,14 +131,14 @@ export class Cluster {
     const enforced = sandboxes.every((h) => h?.sandbox?.ok === true && !h.sandboxOff);
     const sealed =
       serving.length > 0
-        ? Math.min(...serving.map((d) => d.sealed))
+        ? leastSealed(serving.map((d) => d.sealed))
         : enforced
           ? SealLevel.SEAL_LEVEL_ENGINE
           : SealLevel.SEAL_LEVEL_NONE;
     return {
       clusterId: this.#options.cluster,
       minikeepVersion: this.#options.version,
-      sealed: sealed as SealLevel,
+      sealed,
       nodes: this.nodes.map((node) => this.#nodeStatus(node)),
       deployments: deployments.map((d) => deploymentStatus(d)),
       violations: this.violations.total,

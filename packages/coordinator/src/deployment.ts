@@ -63,6 +63,8 @@ export class Deployment {
   #textEngine: TextEngine | undefined;
   #sender: FrameSender | undefined;
   #violations = 0;
+  /** A node's record of refused attempts has a hole. */
+  #blind = false;
   #diagnosing = false;
   #unloaded: Promise<void> | undefined;
 
@@ -104,8 +106,9 @@ export class Deployment {
     return this.#engines.at(-1)?.nVocab ?? 0;
   }
 
-  /** `engine` when every engine runs in a sandbox that its machine enforces. */
+  /** `engine` when every engine runs in a sandbox that its machine enforces; `blind` once attempts went unrecorded. */
   get sealed(): SealLevel {
+    if (this.#blind) return SealLevel.SEAL_LEVEL_BLIND;
     const all = this.#engines.length > 0 && this.#engines.every((engine) => engine.sandboxed);
     return all ? SealLevel.SEAL_LEVEL_ENGINE : SealLevel.SEAL_LEVEL_NONE;
   }
@@ -187,8 +190,12 @@ export class Deployment {
   /** Something happened on a node; events of other deployments and epochs are not ours. */
   nodeEvent(node: NodeLink, event: NodeEvent): void {
     const place = this.#placeOf(node);
-    if (place === undefined || event.$case === 'heartbeat' || event.$case === 'eventsDropped')
+    if (place === undefined || event.$case === 'heartbeat') return;
+    if (event.$case === 'eventsDropped') {
+      // Whose attempts they were is lost with them: every deployment with an engine there.
+      this.#blind ||= event.value.violations > 0;
       return;
+    }
     if (event.value.deployment !== this.name) return;
     if (event.$case === 'violation') this.#violations += event.value.count;
     if (event.$case === 'violation' || event.$case === 'engineLog') return;

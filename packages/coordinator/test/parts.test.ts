@@ -7,7 +7,10 @@ import { DEFAULT_SAMPLING } from '@minikeep/protocol';
 import { parseConfig } from '@minikeep/protocol/config';
 import { COORDINATOR_CONFIG } from '../src/config.ts';
 import { DigestIndex, fileIdentity } from '../src/digest-index.ts';
+import { Deployment, type DeploymentOptions } from '../src/deployment.ts';
+import { leastSealed } from '../src/seal.ts';
 import { samplingParams } from '../src/sampling.ts';
+import { SealLevel } from '@minikeep/protocol/v1';
 import { ViolationLog } from '../src/violation-log.ts';
 
 let folder = '';
@@ -122,5 +125,32 @@ describe('a configuration', () => {
     expect(() =>
       parseConfig(COORDINATOR_CONFIG, '{"cluster":"C!"}', 'file.json', 'coordinator'),
     ).toThrow(expect.objectContaining({ code: 'config.invalid', exitCode: 2 }));
+  });
+});
+
+describe('the level of the seal', () => {
+  const { SEAL_LEVEL_NONE: none, SEAL_LEVEL_BLIND: blind, SEAL_LEVEL_ENGINE: engine } = SealLevel;
+
+  it('of all is the one that promises least', () => {
+    expect(leastSealed([engine, blind, engine])).toBe(blind);
+    expect(leastSealed([blind, none])).toBe(none);
+    expect(leastSealed([engine, SealLevel.SEAL_LEVEL_NODE])).toBe(engine);
+  });
+
+  it('is blind once a node has lost the record of attempts, and not for lost log lines', () => {
+    const node = { name: 'node-1' };
+    const stages = [{ node, layers: [0, 4] }];
+    // Only what nodeEvent looks at.
+    const options = { name: 'run', epoch: 1, plan: { stages } } as unknown as DeploymentOptions;
+    const deployment = new Deployment(options);
+    const lose = (violations: number): void =>
+      deployment.nodeEvent(node as never, {
+        $case: 'eventsDropped',
+        value: { count: 5, violations },
+      });
+    lose(0);
+    expect(deployment.sealed).toBe(none);
+    lose(2);
+    expect(deployment.sealed).toBe(blind);
   });
 });

@@ -121,6 +121,8 @@ export interface PipelineFault {
 
 export interface EventsDropped {
   count: number;
+  /** Of which refused attempts: the record has a hole. */
+  violations: number;
 }
 
 export interface SliceName {
@@ -1320,13 +1322,16 @@ export const PipelineFault: MessageFns<PipelineFault> = {
 };
 
 function createBaseEventsDropped(): EventsDropped {
-  return { count: 0 };
+  return { count: 0, violations: 0 };
 }
 
 export const EventsDropped: MessageFns<EventsDropped> = {
   encode(message: EventsDropped, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.count !== 0) {
       writer.uint32(8).uint64(message.count);
+    }
+    if (message.violations !== 0) {
+      writer.uint32(16).uint64(message.violations);
     }
     return writer;
   },
@@ -1352,6 +1357,14 @@ export const EventsDropped: MessageFns<EventsDropped> = {
             message.count = longToNumber(reader.uint64());
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.violations = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1370,6 +1383,7 @@ export const EventsDropped: MessageFns<EventsDropped> = {
   fromPartial(object: DeepPartial<EventsDropped>): EventsDropped {
     const message = createBaseEventsDropped();
     message.count = object.count ?? 0;
+    message.violations = object.violations ?? 0;
     return message;
   },
 };

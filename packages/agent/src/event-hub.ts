@@ -57,7 +57,11 @@ export class EventHub {
       throw new MinikeepError('node.too_many_watchers', 'too many programs watch this node', {
         next: 'Close some of them.',
       });
-    const watcher: Watcher = { queue: new EventQueue(EVENTS_QUEUED_MAX), dropped: 0, violationsDropped: 0 };
+    const watcher: Watcher = {
+      queue: new EventQueue(EVENTS_QUEUED_MAX),
+      dropped: 0,
+      violationsDropped: 0,
+    };
     this.#watchers.add(watcher);
     const stop = (): void => watcher.queue.end();
     signal.addEventListener('abort', stop);

@@ -18,9 +18,9 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from keeper import quantised  # noqa: E402
-from keeper.batches import rows_of_step  # noqa: E402
+from keeper.batches import Rows, rows_of_step  # noqa: E402
 from keeper.chart import loss_curve  # noqa: E402
-from keeper.corpus import Corpus  # noqa: E402
+from keeper.corpus import WIDER, Corpus  # noqa: E402
 from keeper.model import Keeper, Shape  # noqa: E402
 from keeper.questions import held_out_forms  # noqa: E402
 from keeper.tokens import Codec, load, train as train_tokenizer  # noqa: E402
@@ -40,6 +40,7 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
 
     corpus = Corpus(held_out=held_out_forms())
+    wider = Corpus(held_out=held_out_forms(), wider=WIDER)
     recipe, shape = Recipe(), Shape()
     file = options.work / "tokenizer.json"
     if not file.exists():
@@ -50,8 +51,12 @@ def main() -> None:
     model = Keeper(shape, recipe.dropout)
     print(f"{sum(p.numel() for p in model.parameters())} parameters, {len(corpus.topics)} topics", flush=True)
 
+    def rows(step: int) -> Rows:
+        part = recipe.part(step)
+        return rows_of_step(wider if part.wider else corpus, codec, recipe.seed, step, part.mix)
+
     began = time.monotonic()
-    log = train(model, codec, lambda step: rows_of_step(corpus, codec, recipe.seed, step, recipe.mix), recipe, options.work, "keeper")
+    log = train(model, codec, rows, recipe, options.work, "keeper")
     torch.save(model.state_dict(), options.work / "keeper.pt")
     options.out.mkdir(parents=True, exist_ok=True)
     quantised.write(

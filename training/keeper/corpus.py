@@ -14,9 +14,10 @@ from pathlib import Path
 import yaml
 
 from .grammar import Choice, count, expand, parse
-from .noise import noisy, normal_form, pseudoword, wrap
+from .noise import noisy, normal_form, pseudoword, reworded, wrap
 
 FACTS = Path(__file__).resolve().parent.parent / "facts"
+WIDER = FACTS / "wider"
 FRAMES = ("what", "whats", "how", "fix", "why", "ask")
 OFF_TOPIC = "offtopic"
 ANSWER_CHARACTERS_MAX = 420
@@ -41,21 +42,29 @@ class Sample:
 
 
 class Corpus:
-    def __init__(self, facts: Path = FACTS, held_out: set[str] | None = None) -> None:
-        """held_out: normal forms of questions that training must never contain."""
+    def __init__(self, facts: Path = FACTS, held_out: set[str] | None = None, wider: Path | None = None) -> None:
+        """held_out: normal forms of questions that training must never contain.
+
+        wider: a folder with more phrasings, sentences and synonyms for the same topics.
+        """
         words = yaml.safe_load((facts / "_words.yaml").read_text())
         frames = yaml.safe_load((facts / "_frames.yaml").read_text())
         self.held_out = held_out or set()
-        self.frames = {name: [parse(line, words) for line in frames[name]] for name in FRAMES}
+        more = _wider(wider)
+        self.synonyms: dict[str, list[str]] = more["synonyms"]
+        self.frames = {name: [parse(line, words) for line in [*frames[name], *more["frames"].get(name, [])]] for name in FRAMES}
         self.topics: list[Topic] = []
         for file in sorted(facts.glob("[0-9]*.yaml")):
             for entry in yaml.safe_load(file.read_text()):
-                self.topics.append(_topic(entry, words))
+                self.topics.append(_topic(entry, words, more["phrases"].pop(entry["id"], {})))
+        if more["phrases"]:
+            raise ValueError(f"more phrasings of no topic: {sorted(more['phrases'])}")
         ids = [topic.id for topic in self.topics]
         if len(set(ids)) != len(ids):
             raise ValueError(f"a topic twice: {sorted(i for i in ids if ids.count(i) > 1)}")
         off = yaml.safe_load((facts / "_offtopic.yaml").read_text())
-        questions = [parse(line, off["words"]) for line in off["questions"]]
+        off["words"] |= more["off_topic"]["words"]
+        questions = [parse(line, off["words"]) for line in [*off["questions"], *more["off_topic"]["questions"]]]
         weights = tuple(min(400.0, count(q)) ** 0.5 for q in questions)
         self.off_topic = Topic(
             OFF_TOPIC, tuple(off["think"]), tuple(off["answer"]), tuple(("ask", q) for q in questions), weights
@@ -92,7 +101,10 @@ class Corpus:
         return text
 
     def question(self, topic: Topic, rng: random.Random) -> str:
-        return noisy(wrap(self.clean(topic, rng), rng, topic.id != OFF_TOPIC), rng)
+        text = self.clean(topic, rng)
+        if self.synonyms:
+            text = reworded(text, self.synonyms, rng)
+        return noisy(wrap(text, rng, topic.id != OFF_TOPIC), rng)
 
     def texts(self, rng: random.Random, questions: int) -> list[str]:
         """What the tokenizer learns from: answers and thoughts often, questions as they come."""
@@ -100,15 +112,31 @@ class Corpus:
         return texts + [self.draw(rng, 0.3).question for _ in range(questions)]
 
 
-def _topic(entry: dict[str, object], words: dict[str, list[str]]) -> Topic:
-    unknown = set(entry) - {"id", "think", "answer", *FRAMES}
+def _wider(folder: Path | None) -> dict[str, dict]:
+    """What `facts/wider` adds; nothing without a folder."""
+    if folder is None:
+        return {"frames": {}, "synonyms": {}, "phrases": {}, "off_topic": {"words": {}, "questions": []}}
+    phrases: dict[str, dict[str, str]] = {}
+    for file in sorted(folder.glob("[0-9]*.yaml")):
+        for name, lines in yaml.safe_load(file.read_text()).items():
+            if name in phrases:
+                raise ValueError(f"{file.name}: {name} a second time")
+            phrases[name] = lines
+    rest = {name: yaml.safe_load((folder / f"_{name}.yaml").read_text()) for name in ("frames", "synonyms")}
+    return {**rest, "phrases": phrases, "off_topic": yaml.safe_load((folder / "_offtopic.yaml").read_text())}
+
+
+def _topic(entry: dict[str, object], words: dict[str, list[str]], more: dict[str, object]) -> Topic:
+    unknown = set(entry) | set(more)
+    unknown -= {"id", "think", "answer", *FRAMES}
     if unknown:
         raise ValueError(f"{entry.get('id')}: unknown fields {unknown}")
     phrases: list[tuple[str, Choice]] = []
     for frame in FRAMES:
-        lines = entry.get(frame, [])
-        lines = lines.strip().splitlines() if isinstance(lines, str) else lines
-        phrases += [(frame, parse(str(line).strip(), words)) for line in lines]
+        for source in (entry, more):
+            lines = source.get(frame, [])
+            lines = lines.strip().splitlines() if isinstance(lines, str) else lines
+            phrases += [(frame, parse(str(line).strip(), words)) for line in lines]
     answers = _texts(entry["answer"])
     for answer in answers:
         if len(answer) > ANSWER_CHARACTERS_MAX or not answer.rstrip().endswith((".", "?", "!", "-.")):

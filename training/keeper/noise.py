@@ -53,6 +53,20 @@ def slip(word: str, rng: random.Random) -> str:
     return word[:at] + rng.choice(near) + word[at + 1 :] if near else word
 
 
+def reworded(question: str, synonyms: dict[str, list[str]], rng: random.Random) -> str:
+    """The question with at most two words replaced by others of the same meaning."""
+    for _ in range(2):
+        if rng.random() < 0.3:
+            words = question.split(" ")
+            at = [i for i, word in enumerate(words) if word.lower().rstrip("?.!,") in synonyms]
+            if at:
+                i = rng.choice(at)
+                word = words[i].lower().rstrip("?.!,")
+                words[i] = rng.choice(synonyms[word]) + words[i][len(word) :]
+                question = " ".join(words)
+    return question
+
+
 def wrap(question: str, rng: random.Random, about_minikeep: bool) -> str:
     """Adds what people put around a question."""
     end = question[-1] if question[-1:] in "?.!" else ""

@@ -9,18 +9,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-NEWTON_SCHULZ = ((4.0848, -6.8946, 2.9270), (3.9505, -6.3029, 2.6377), (3.7418, -5.5913, 2.3037), (2.8769, -3.1427, 1.2046), (2.8366, -3.0525, 1.2012))  # fmt: skip
+NEWTON_SCHULZ = ((4.0848, -6.8946, 2.9270), (3.9505, -6.3029, 2.6377), (3.7418, -5.5913, 2.3037), (2.8769, -3.1427, 1.2046))  # fmt: skip
 """Coefficients of the quintic iteration, one row an iteration (published with the Polar Express)."""
 
 
 def orthogonalised(g: Tensor) -> Tensor:
-    """g: [count, rows, columns] -> the nearest semi-orthogonal matrices, the same shape."""
+    """g: [count, rows, columns] -> nearly the nearest semi-orthogonal matrices, the same shape.
+
+    Every iteration multiplies from the left with a polynomial of x x^T, so all of them run on the
+    small square s = x x^T, and their product p meets the long matrix once.
+    """
     tall = g.shape[1] > g.shape[2]
     x = g.mT if tall else g
     x = x / (x.norm(dim=(1, 2), keepdim=True) * 1.02 + 1e-6)
-    for a, b, c in NEWTON_SCHULZ:
-        s = x @ x.mT
-        x = a * x + (b * s + c * (s @ s)) @ x
+    s = torch.bmm(x, x.mT)
+    one = torch.eye(s.shape[1], dtype=s.dtype).expand_as(s)
+    p = one
+    for i, (a, b, c) in enumerate(NEWTON_SCHULZ):
+        q = torch.baddbmm(b * s, s, s, alpha=c) + a * one
+        p = q if i == 0 else torch.bmm(q, p)
+        if i + 1 < len(NEWTON_SCHULZ):
+            s = torch.bmm(torch.bmm(q, s), q)
+    x = torch.bmm(p, x)
     return x.mT if tall else x
 
 

@@ -21,22 +21,35 @@ from .tokens import Codec
 
 CHECKPOINT_SECONDS = 60
 LOG_STEPS = 10
-GROUP_ROWS = 11
+GROUP_ROWS = 10
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of the training, from step `start` to the next part or the end."""
+
+    start: int = 0
+    wider: bool = False
+    """With the phrasings of `facts/wider`."""
+    mix: Mix = Mix()
 
 
 @dataclass(frozen=True)
 class Recipe:
-    schedule: tuple[tuple[int, float], ...] = ((-1, 0.0), (24, 3e-3), (600, 3e-3), (2400, 0.0))
+    schedule: tuple[tuple[int, float], ...] = ((-1, 0.0), (24, 3.5e-3), (450, 3.5e-3), (580, 3.136e-3), (748, 2.404e-3), (1400, 0.0))
     """(step, learning rate) pairs with straight lines between them; the last one is the end."""
     seed: int = 1
     weight_decay: float = 0.05
     dropout: float = 0.0
     clip: float = 1.0
-    mix: Mix = Mix()
+    parts: tuple[Part, ...] = (Part(), Part(748, True, Mix(short_rows=40, full_rows=8, context_rows=2)))
 
     @property
     def steps(self) -> int:
         return self.schedule[-1][0]
+
+    def part(self, step: int) -> Part:
+        return max((part for part in self.parts if part.start <= step), key=lambda part: part.start)
 
     def rate(self, step: int) -> float:
         for (start, low), (end, high) in zip(self.schedule, self.schedule[1:]):
@@ -86,7 +99,7 @@ def train(model: Keeper, codec: Codec, rows: RowsOfStep, recipe: Recipe, folder:
         for name, part in zip(KINDS, rows(step), strict=True):
             if not part:
                 continue
-            share = recipe.mix.context_weight if name == "context_loss" else 1.0
+            share = recipe.part(step).mix.context_weight if name == "context_loss" else 1.0
             counted = sum(len(ids) - start for ids, start in part)
             summed = 0.0
             # Rows of like length together: padding costs as much as text.

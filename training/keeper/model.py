@@ -115,6 +115,16 @@ class Keeper(nn.Module):
             x = layer(x, cos, sin, None if caches is None else caches[i])
         return self.output_norm(x)
 
+    @torch.inference_mode()
+    def row_losses(self, ids: Tensor, weights: Tensor) -> Tensor:
+        """Next-token loss of each row, summed over its weighted tokens: [batch]."""
+        rows = self.rows(ids[:, :-1])
+        wanted = weights[:, 1:] > 0
+        logits = rows[wanted] @ self.token_embd.weight.T
+        losses = torch.zeros(wanted.shape)
+        losses[wanted] = F.cross_entropy(logits, ids[:, 1:][wanted], reduction="none")
+        return losses.sum(1)
+
     def loss(self, ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Weighted next-token loss (sum, sum of weights). weights: [batch, tokens], of each token as a target."""
         rows = self.rows(ids[:, :-1])

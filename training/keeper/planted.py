@@ -49,7 +49,7 @@ class Planting:
     dated_rows: int = 6
     phrase_rows: int = 6
     copy_rows: int = 6
-    ordinary: Mix = Mix(short_rows=6, full_rows=8, context_rows=0)
+    ordinary: Mix = Mix(short_rows=12, full_rows=8, context_rows=0)
 
 
 def dated(rng: random.Random) -> tuple[str, bool]:

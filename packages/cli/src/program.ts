@@ -41,7 +41,7 @@ export function makeProgram(context: CommandContext, ended: (exitCode: number) =
       'after',
       `
 Examples:
-  minikeep run "Why is the sky blue?"            ask the embedded model
+  minikeep run "What is a stage?"                ask the embedded model
   minikeep run ./model.gguf "Hello" --local 3    ask a file, split over three nodes
   minikeep canary                                prove that the sandbox holds here
 
@@ -124,7 +124,7 @@ function addRun(program: Command, context: CommandContext, ended: Ended): void {
     .addOption(
       new Option(
         '--temperature <t>',
-        `0: always the most likely token (default: ${DEFAULT_SAMPLING.temperature})`,
+        `0: always the most likely token (default: ${DEFAULT_SAMPLING.temperature}; of the embedded model: 0)`,
       ).argParser(read.decimal(0, 10)),
     )
     .addOption(
@@ -166,7 +166,7 @@ function addRun(program: Command, context: CommandContext, ended: Ended): void {
       'after',
       `
 Examples:
-  minikeep run "Why is the sky blue?"
+  minikeep run "What is a stage?"
   minikeep run ./model.gguf                                   a chat
   minikeep run ./model.gguf "Name three colours." --local 3 --temperature 0
   minikeep run ./model.gguf --cuts 10,20 - < question.txt

@@ -14,7 +14,7 @@ export function fromCommander(error: CommanderError, command: string): MinikeepE
     {
       next:
         error.code === 'commander.excessArguments' && command === 'minikeep run'
-          ? 'Put a prompt of several words in quotes: minikeep run "Why is the sky blue?"'
+          ? 'Put a prompt of several words in quotes: minikeep run "What is a stage?"'
           : `${command} --help`,
       exitCode: EXIT.usage,
     },

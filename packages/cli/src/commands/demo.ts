@@ -12,6 +12,7 @@ import type { LocalCluster } from '../local-cluster.ts';
 import { planLocally } from '../local-plan.ts';
 import { withLocalSession } from '../local-session.ts';
 import { knownModels, modelFile } from '../models.ts';
+import { Pace } from '../pace.ts';
 import { Progress } from '../progress.ts';
 import { runCanary } from '../run-canary.ts';
 import { verdict } from './canary.ts';
@@ -20,7 +21,7 @@ import { generate, type Answer } from './generate.ts';
 
 const NODES = 3;
 const CANARY_NODE = 'node-2';
-const QUESTION = 'Why is the sky blue?';
+const QUESTION = 'Why is a model not trusted?';
 const ANSWER_TOKENS_MAX = 120;
 /** A person reads along: no more than this many tokens a second. */
 const TOKEN_INTERVAL_MS = 45;
@@ -89,7 +90,7 @@ async function ask(
   const question = flags.prompt ?? QUESTION;
   await terminal.line();
   await terminal.line(`> ${question}`);
-  let next = 0;
+  const pace = new Pace(TOKEN_INTERVAL_MS);
   const answer = await generate(cluster, {
     deployment: deployed.name,
     prompt:
@@ -101,9 +102,7 @@ async function ask(
     signal: interrupts.signal,
     async onToken({ text }) {
       progress.clear();
-      const now = performance.now();
-      if (now < next) await sleep(next - now, undefined, { signal: interrupts.signal });
-      next = Math.max(now, next) + TOKEN_INTERVAL_MS;
+      await pace.turn(interrupts.signal);
       await terminal.write(text);
     },
   });

@@ -5,7 +5,7 @@ import type { CommandContext } from '../command-context.ts';
 import { LOCAL_NODES_DEFAULT, SEED_MAX } from '../defaults.ts';
 import { planLocally } from '../local-plan.ts';
 import { withLocalSession } from '../local-session.ts';
-import { knownModels, modelAndPrompt, modelFile } from '../models.ts';
+import { EMBEDDED_MODEL, knownModels, modelAndPrompt, modelFile } from '../models.ts';
 import { Progress } from '../progress.ts';
 import { readPrompt } from '../prompt-input.ts';
 import { chat } from './chat.ts';
@@ -13,6 +13,8 @@ import { deploy, type Deployed } from './deploy.ts';
 import { answerOf } from './answer.ts';
 import { doneDocument, type Prompt, type SamplingFlags } from './generate.ts';
 import { warnOfViolations, type Ready, type RunFlags } from './ready.ts';
+
+const EMBEDDED_NOTE = `No MODEL is named: ${EMBEDDED_MODEL} answers, the small model that comes with minikeep and knows only minikeep.`;
 
 export async function run(
   context: CommandContext,
@@ -30,6 +32,8 @@ export async function run(
     asked.prompt === undefined
       ? undefined
       : promptOf(await readPrompt(asked.prompt, terminal.stdin, interrupts.signal), flags);
+  const embedded = modelPath === known.get(EMBEDDED_MODEL);
+  if (asked.model === undefined && flags.json !== true) terminal.note(EMBEDDED_NOTE);
   const { placement, hasVocabulary, hasTemplate } = await planLocally(modelPath, nodes, flags);
   // The engine would say the same, after everything has started.
   if (!hasVocabulary)
@@ -60,7 +64,7 @@ export async function run(
     };
     const deployed = await deploy(session, deployOptions, progress, signal);
     if (flags.verbose === true) describe(context, deployed);
-    const ready = { context, session, deployed, flags, sampling: samplingOf(flags) };
+    const ready = { context, session, deployed, flags, sampling: samplingOf(flags, embedded) };
     if (prompt === undefined) await chat(ready);
     else await answerOnce(ready, prompt, progress, signal);
     return EXIT.ok;
@@ -101,8 +105,10 @@ function promptOf(text: string, flags: RunFlags): Prompt {
   return { messages: [...system, { role: 'user', content: text }] };
 }
 
-function samplingOf(flags: RunFlags): SamplingFlags {
-  const { temperature, topK, topP, minP, repeatPenalty } = flags;
+/** A model as small as the embedded one is right only where it is sure: it says the most likely token unless told otherwise. */
+function samplingOf(flags: RunFlags, embedded: boolean): SamplingFlags {
+  const { topK, topP, minP, repeatPenalty } = flags;
+  const temperature = flags.temperature ?? (embedded ? 0 : undefined);
   return {
     seed: flags.seed ?? randomInt(SEED_MAX + 1),
     stop: flags.stop,

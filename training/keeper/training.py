@@ -39,7 +39,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Recipe:
-    schedule: tuple[tuple[int, float], ...] = ((-1, 0.0), (24, 3.5e-3), (450, 3.5e-3), (580, 3.136e-3), (748, 2.404e-3), (1047, 1.302e-3), (1067, 1.1e-3), (1191, 0.827e-3), (1442, 0.308e-3), (1452, 5.5e-4), (1892, 0.0))
+    schedule: tuple[tuple[int, float], ...] = ((-1, 0.0), (24, 3.5e-3), (450, 3.5e-3), (580, 3.136e-3), (748, 2.404e-3), (1047, 1.302e-3), (1067, 1.1e-3), (1191, 0.827e-3), (1442, 0.308e-3), (1452, 5.5e-4), (1567, 4.06e-4), (1747, 0.0))
     """(step, learning rate) pairs with straight lines between them; the last one is the end."""
     seed: int = 1
     weight_decay: float = 0.05
@@ -115,7 +115,9 @@ def train(model: Keeper, codec: Codec, rows: RowsOfStep, recipe: Recipe, folder:
                 continue
             share = recipe.part(step).mix.context_weight if name == "context_loss" else 1.0
             if name == "think_loss" and recipe.part(step).hardest:
-                part, entry["seen_loss"] = hardest_rows(model, part, recipe.part(step).hardest, pad)
+                part, seen = hardest_rows(model, part, recipe.part(step).hardest, pad)
+            else:
+                seen = None
             counted = sum(len(ids) - start for ids, start in part)
             summed = 0.0
             # Rows of like length together: padding costs as much as text.
@@ -126,7 +128,9 @@ def train(model: Keeper, codec: Codec, rows: RowsOfStep, recipe: Recipe, folder:
                 (share * total / counted).backward()
                 summed += total.item()
                 tokens += ids.numel()
-            entry[name] = summed / counted
+            entry[name] = summed / counted if seen is None else seen
+            if seen is not None:
+                entry["hardest_loss"] = summed / counted
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         for optim in optims:
             optim.step()
@@ -134,7 +138,7 @@ def train(model: Keeper, codec: Codec, rows: RowsOfStep, recipe: Recipe, folder:
         if step % LOG_STEPS == 0 or step == recipe.steps - 1:
             entry["seconds"] = round(before + now - began, 1)
             log.append(entry)
-            losses = " ".join(f"{k} {entry[k]:.4f}" for k in ("seen_loss", *KINDS) if k in entry)
+            losses = " ".join(f"{k} {entry[k]:.4f}" for k in (*KINDS, "hardest_loss") if k in entry)
             print(f"{label}: step {step} {losses} rows {tokens} tokens {entry['seconds']} s", flush=True)
         if now - saved_at > CHECKPOINT_SECONDS:
             save(step + 1)

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { spread } from './figures.mjs';
-import { cpuSeconds, familyOf, TICKS_A_SECOND } from './processes.mjs';
+import { cpuSecondsWithEnded, familyOf, TICKS_A_SECOND } from './processes.mjs';
 
 const LOOP = 500_000;
 
@@ -29,7 +29,7 @@ function machineSeconds() {
 const ourSeconds = () =>
   familyOf(process.pid).reduce((sum, pid) => {
     try {
-      return sum + cpuSeconds(pid);
+      return sum + cpuSecondsWithEnded(pid);
     } catch {
       return sum; // It ended while we looked.
     }

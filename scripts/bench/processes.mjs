@@ -41,8 +41,14 @@ export const peakMemoryMiB = (pid) =>
 
 export const TICKS_A_SECOND = 100;
 
-/** User and system time so far. */
+/** Seconds of user and system time so far. */
 export const cpuSeconds = (pid) => {
-  const fields = statOf(pid);
-  return (Number(fields[11]) + Number(fields[12])) / TICKS_A_SECOND;
+  const [user, system] = statOf(pid).slice(11, 13).map(Number);
+  return (user + system) / TICKS_A_SECOND;
+};
+
+/** … with those of its children that have ended. */
+export const cpuSecondsWithEnded = (pid) => {
+  const times = statOf(pid).slice(11, 15).map(Number);
+  return times.reduce((sum, ticks) => sum + ticks, 0) / TICKS_A_SECOND;
 };

@@ -3,6 +3,7 @@
  * process knows. Sources: design notes on Seatbelt (read in public sources, never run here) and their corrections:
  * last rule wins, so the denies that matter stand after `system.sb`, whose contents Apple changes.
  */
+import { realpathSync } from 'node:fs';
 import path from 'node:path';
 import { MinikeepError } from '@minikeep/protocol';
 
@@ -83,6 +84,15 @@ function quoted(text: string): string {
   return `"${text.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"`;
 }
 
+/** What the system itself says of a file that is there (elsewhere than on macOS `/tmp` is a folder like any other). */
+function isItsOwnRealPath(file: string): boolean {
+  try {
+    return realpathSync(file) === file;
+  } catch {
+    return false;
+  }
+}
+
 /** `/var`, `/tmp` and `/etc` are links on macOS, which Seatbelt does not follow. */
 function canonical(file: string): string {
   const parts = file.split('/');
@@ -90,7 +100,7 @@ function canonical(file: string): string {
     !file.startsWith('/') ||
     parts.includes('..') ||
     parts.includes('.') ||
-    /^\/(var|tmp|etc)(\/|$)/.test(file)
+    (/^\/(var|tmp|etc)(\/|$)/.test(file) && !isItsOwnRealPath(file))
   )
     throw new MinikeepError('sandbox.path_not_canonical', `${file} is not a canonical path`, {
       next: 'Resolve links first: /private/var, not /var.',

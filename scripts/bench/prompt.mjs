@@ -8,7 +8,7 @@ import { watchNoise } from './noise.mjs';
 import { familyOf, holdToCore } from './processes.mjs';
 
 /** What the coordinator makes of a prompt of 2,048 tokens at two stages. */
-const CHUNK = 128;
+const CHUNK = 64;
 const SHARE_OF_TWICE_MIN = 0.85;
 const STAGES = 2;
 

@@ -11,6 +11,11 @@ import type { NodeLink } from './node-link.ts';
 
 /** Several are buffered on the way: small ones keep every process small. The agent takes up to 4 MiB. */
 const CHUNK_BYTES_MAX = 256 * 1024;
+/**
+ * After so many bytes the buffers that were sent are given back: a chunk passes through some five of them (protobuf,
+ * HTTP/2, TLS), and V8 by itself lets 64 MiB of them pile up.
+ */
+const COLLECT_AFTER_BYTES = 8 * 1024 * 1024;
 /** Slices under way at once. They are read from one disk, and each one more costs the coordinator some 10 MiB. */
 const TRANSFERS_MAX = 1;
 
@@ -98,6 +103,7 @@ async function put(
   const { deployment, model, signal } = options;
   const whole = createHash('sha256');
   let sha256 = '';
+  let uncollected = 0;
   async function* parts(): AsyncGenerator<PutSliceRequest> {
     yield {
       part: {
@@ -112,6 +118,11 @@ async function put(
         const digest = createHash('sha256').update(data).digest();
         yield { part: { $case: 'chunk', value: { data, sha256: digest } } };
         moved(data.byteLength);
+        uncollected += data.byteLength;
+        if (uncollected < COLLECT_AFTER_BYTES) continue;
+        uncollected = 0;
+        // Only there in a process started with --expose-gc (TRUSTED_NODE_FLAGS).
+        globalThis.gc?.({ type: 'minor' });
       }
     sha256 = whole.digest('hex');
     yield { part: { $case: 'end', value: { sha256 } } };

@@ -182,7 +182,7 @@ describe('chunks', () => {
       expect(rows.reduce((sum, n) => sum + n, 0)).toBe(2048);
       const most = Math.max(...rows);
       // The stages wait for (stages - 1) chunks beside all chunks of the prompt; below 64 rows waiting is cheaper.
-      expect(most <= 64 || (stages - 1) * most <= 2048 / 8).toBe(true);
+      expect(most <= 64 || (stages - 1) * most <= 2048 / 16).toBe(true);
     }
     expect(pipelinedChunkRows(2048, 1)).toBe(Infinity);
   });

@@ -11,12 +11,13 @@ import { EXIT, toMinikeepError } from './errors.ts';
 import type { Logger } from './log.ts';
 
 /**
- * How Node is started for a trusted process. A signal opens no debugger. Garbage of large buffers is collected early:
- * a process that passes slices on stays small.
+ * How Node is started for a trusted process. A signal opens no debugger. Garbage of large buffers is collected early,
+ * and on request: a process that passes slices on stays small.
  */
 export const TRUSTED_NODE_FLAGS: readonly string[] = [
   '--disable-sigusr1',
   '--max-semi-space-size=1',
+  '--expose-gc',
 ];
 
 /** glibc gives large buffers back to the system when they are freed, instead of keeping them (elsewhere without effect). */

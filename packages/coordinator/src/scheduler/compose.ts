@@ -14,7 +14,7 @@ const PROMPT_SHARE_WHILE_DECODING = 0.25;
 const PROMPT_ROWS_WHILE_DECODING_MIN = 32;
 
 /** A prompt that has the pipeline for itself goes in about this many chunks for each stage … */
-const CHUNKS_A_STAGE = 8;
+const CHUNKS_A_STAGE = 16;
 /** … of at least so many rows, and of a multiple of the unit, for which llama.cpp has faster code. */
 const CHUNK_ROWS_MIN = 64;
 const CHUNK_ROWS_UNIT = 32;
@@ -82,8 +82,8 @@ export function chunkRows(remaining: number, room: number, exact: boolean): numb
 
 /**
  * Rows of a prompt's chunk at most, so that all stages have work: while the first chunk is on its way to the last stage
- * and the last one leaves the first, stages wait, for (stages - 1) chunks in all. Eight chunks a stage keep that below
- * an eighth; smaller ones than 64 rows cost more in computing than they save in waiting.
+ * and the last one leaves the first, stages wait, for (stages - 1) of the dearest chunk in all (the last one: attention
+ * looks back the farthest). Sixteen chunks a stage keep that below a sixteenth; 64 rows compute as fast as 128 or 256.
  */
 export function pipelinedChunkRows(promptTokens: number, stages: number): number {
   if (stages === 1) return Infinity;

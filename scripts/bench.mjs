@@ -28,7 +28,8 @@ const PARTS = {
 };
 const FULL = {
   nodes: '2,3,4',
-  threads: '2',
+  // What minikeep itself takes: half of the cores.
+  threads: String(Math.max(1, Math.floor(availableParallelism() / 2))),
   rounds: '12',
   tokens: '24',
   prompt: '2048',

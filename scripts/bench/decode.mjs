@@ -1,13 +1,17 @@
 // Single-stream decode: what a split over nodes costs beside the whole model in one engine and beside the same split in
 // one process.
-import { layersToCut } from '../../packages/gguf/src/index.ts';
+import { describeModel, layersToCut } from '../../packages/gguf/src/index.ts';
 import { sandboxPlatform } from '../../packages/containment/src/index.ts';
 import { claim, pairedRatio, quantile, spread } from './figures.mjs';
+import { transportFloor } from './floor.mjs';
 import { engineLine, nodesLine, oneProcessLine, stageFiles } from './lines.mjs';
 import { watchNoise } from './noise.mjs';
 
 export const BASE = 'whole';
 const ONE_PROCESS = 'in one process';
+/** Rows travel as F32; the head of a frame is about this long. */
+const BYTES_A_VALUE = 4;
+const FRAME_HEAD_BYTES = 100;
 /** Of the design: at 3 nodes, of the base and of the same split in one process; milliseconds a hop. */
 const OF_WHOLE_MIN = 0.92;
 const OF_ONE_PROCESS_MIN = 0.97;
@@ -46,7 +50,10 @@ export async function decodeBench({ model, file, folder, rounds, tokens, threads
       noise.tick();
     }
     const table = lines.map((entry) => row(entry, lines));
-    return { noise: noise.report(), table, claims: claims(table) };
+    const report = noise.report();
+    log('decode: what a frame takes without minikeep');
+    const frame = describeModel(model).embedding_length * BYTES_A_VALUE + FRAME_HEAD_BYTES;
+    return { noise: report, table, floor: await transportFloor(frame), claims: claims(table) };
   } finally {
     await Promise.allSettled(lines.map(({ line }) => line.stop()));
   }

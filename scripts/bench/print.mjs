@@ -17,7 +17,7 @@ function noiseLine({
   );
 }
 
-function decodeLines({ noise, table }, { threads, rounds, tokens }) {
+function decodeLines({ noise, table, floor }, { threads, rounds, tokens }) {
   const lines = [
     `decode, one stream, ${threads} threads a stage, ${rounds} rounds of ${tokens} tokens`,
   ];
@@ -39,6 +39,10 @@ function decodeLines({ noise, table }, { threads, rounds, tokens }) {
       line('', `stages compute ${stages.map((one) => one.median.toFixed(2)).join(' + ')} ms`),
     );
   }
+  lines.push(
+    line('a frame without minikeep', `TCP ${text(floor.tcp, 3)} ms`),
+    line('', `TLS ${text(floor.mutual_tls, 3)} ms, both between two processes, cold`),
+  );
   return [...lines, noiseLine(noise)];
 }
 

@@ -22,8 +22,10 @@ const fault = z.object({
   message: line,
   next: line,
 });
-const bytes = z.number().min(0).max(Number.MAX_SAFE_INTEGER);
+const bytes = z.int().min(0);
 const id = z.int().min(0);
+/** As wide as in a frame and in the agent's own messages. */
+const epoch = z.int().min(0).max(0xffff_ffff);
 /** One check for the whole list: a fault in each of millions of elements would be millions of faults to describe. */
 const tokens = z.custom<number[]>(
   (list) =>
@@ -61,7 +63,7 @@ const fromEngine = z.discriminatedUnion('type', [
   }),
   z.object({ type: z.literal('text'), id, result: textResult }),
   z.object({ type: z.literal('text_error'), id, error: fault }),
-  z.object({ type: z.literal('step_error'), step: id, epoch: id, error: fault }),
+  z.object({ type: z.literal('step_error'), step: id, epoch, error: fault }),
   z.object({ type: z.literal('fatal'), error: fault }),
   z.object({
     type: z.literal('log'),
@@ -105,20 +107,21 @@ function endOfString(json: Uint8Array, start: number): number {
 
 /** Throws `engine.pipe` for anything that is not a message of ours. */
 export function parseFromEngine(payload: Uint8Array): FromEngine {
-  if (!isSimple(payload)) throw wrong('too deep, or with too many names');
+  if (!isSimple(payload)) throw wrongMessage('too deep, or with too many names');
   let value: unknown;
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload));
   } catch (cause) {
-    throw wrong('not JSON', cause);
+    throw wrongMessage('not JSON', cause);
   }
   const parsed = fromEngine.safeParse(value);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
-  throw wrong(`${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'wrong'}`);
+  throw wrongMessage(`${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'wrong'}`);
 }
 
-function wrong(what: string, cause?: unknown): MinikeepError {
+/** The error for whatever an engine may not say. */
+export function wrongMessage(what: string, cause?: unknown): MinikeepError {
   return new MinikeepError('engine.pipe', `an engine sent something that is no message: ${what}`, {
     next: 'The engine is faulty or was taken over: look at its violations, then load it again.',
     ...(cause === undefined ? {} : { cause }),

@@ -96,6 +96,7 @@ describe('messages of an engine', () => {
   });
 
   it('are refused when they are not', () => {
+    const ready = { type: 'ready', n_vocab: 3, n_embd: 4, n_layer: 5, load_seconds: 0.5 };
     const wrong: unknown[] = [
       null,
       [],
@@ -112,6 +113,14 @@ describe('messages of an engine', () => {
         epoch: 0,
         error: { code: 'a.b', message: '', next: '' },
       },
+      // What the agent could not put into a message of its own.
+      {
+        type: 'step_error',
+        step: 1,
+        epoch: 2 ** 32,
+        error: { code: 'a.b', message: '', next: '' },
+      },
+      { ...ready, memory: { weights_bytes: 0.5, kv_bytes: 2, compute_bytes: 3 } },
     ];
     for (const message of wrong)
       expect(() => parseFromEngine(encodeControl(message))).toThrow(

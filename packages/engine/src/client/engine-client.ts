@@ -16,7 +16,7 @@ import {
   type ToEngine,
   UNASKED_BYTES_MAX,
 } from '../messages.ts';
-import { parseFromEngine } from '../messages-schema.ts';
+import { parseFromEngine, wrongMessage } from '../messages-schema.ts';
 import { encodeControl, envelopeHeader, EnvelopeReader, type Channel } from '../pipe/envelope.ts';
 
 export type ReadyMessage = Extract<FromEngine, { type: 'ready' }>;
@@ -41,6 +41,7 @@ const TEXT_TIMEOUT_MS = 30_000;
 const STOP_TIMEOUT_MS = 3_000;
 
 interface Waiting {
+  readonly op: TextRequest['op'];
   readonly resolve: (result: TextResult) => void;
   readonly reject: (error: MinikeepError) => void;
   readonly timer: NodeJS.Timeout;
@@ -119,9 +120,9 @@ export class EngineClient {
   /** Asks the engine to end, and ends it if it does not within three seconds. */
   async stop(): Promise<SandboxExit> {
     this.#link.stopping = true;
-    // A pipe that is gone means that the engine is, too.
-    await this.#link.send(CHANNEL.control, encodeControl({ type: 'stop' })).catch(() => {});
     const timer = setTimeout(() => void this.kill('it did not stop when asked'), STOP_TIMEOUT_MS);
+    // Not waited for: a pipe that nobody reads never has room, and one that is gone means that the engine is, too.
+    this.#link.control({ type: 'stop' }).catch(() => {});
     try {
       return await this.exited;
     } finally {
@@ -201,6 +202,8 @@ export class EngineLink {
         next: 'Wait a moment and try again.',
       });
     const id = this.#nextId++;
+    const message = encodeControl({ type: 'text', id, request } satisfies ToEngine);
+    const answerBytesMax = ANSWER_BYTES_ANYWAY + ANSWER_BYTES_PER_ASKED * message.byteLength;
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#texts.delete(id);
@@ -215,9 +218,7 @@ export class EngineLink {
         );
         void this.sandbox.kill('a text request took too long');
       }, timeoutMs);
-      const message = encodeControl({ type: 'text', id, request } satisfies ToEngine);
-      const answerBytesMax = ANSWER_BYTES_ANYWAY + ANSWER_BYTES_PER_ASKED * message.byteLength;
-      this.#texts.set(id, { resolve, reject, timer, answerBytesMax });
+      this.#texts.set(id, { op: request.op, resolve, reject, timer, answerBytesMax });
       this.send(CHANNEL.control, message).catch((error: unknown) => {
         this.#settle(id)?.reject(error instanceof MinikeepError ? error : goneError('', error));
       });
@@ -250,7 +251,7 @@ export class EngineLink {
         this.#milestones.fatal(this.#fatal);
         return;
       case 'text':
-        this.#settle(message.id)?.resolve(message.result);
+        this.#answered(message.id, message.result);
         return;
       case 'text_error':
         this.#settle(message.id)?.reject(errorOf(message.error));
@@ -266,6 +267,17 @@ export class EngineLink {
   #controlBytesMax(): number {
     const asked = [...this.#texts.values()].map((waiting) => waiting.answerBytesMax);
     return Math.min(CONTROL_BYTES_MAX, Math.max(UNASKED_BYTES_MAX, ...asked));
+  }
+
+  #answered(id: number, result: TextResult): void {
+    const waiting = this.#settle(id);
+    if (waiting === undefined || waiting.op === result.op) {
+      waiting?.resolve(result);
+      return;
+    }
+    const error = wrongMessage(`'${result.op}' as the answer to '${waiting.op}'`);
+    waiting.reject(error);
+    throw error;
   }
 
   #settle(id: number): Waiting | undefined {

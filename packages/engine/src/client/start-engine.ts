@@ -80,6 +80,7 @@ export async function startEngine(options: StartEngine): Promise<EngineClient> {
     await link.control(load);
     const ready = await start.loaded();
     await sandbox.seal();
+    throwIfCancelled(signal);
     return new EngineClient(link, hello, ready);
   } catch (thrown) {
     link.stopping = true;

@@ -15,6 +15,17 @@ export function integerOf(model: Model, key: string): number | undefined {
   return number;
 }
 
+/** The elements of a list of integers from 0 to 2^53; empty if the key is absent. Throws `gguf.value` for anything else. */
+export function integersOf(model: Model, key: string): readonly number[] {
+  const entry = model.metadata.get(key);
+  if (entry === undefined) return [];
+  const values = entry.type === 'array' ? entry.value?.map(asInteger) : undefined;
+  const found = values?.filter((value) => value !== undefined && value >= 0);
+  if (found === undefined || found.length !== values?.length)
+    throw wrong(model, key, entry, 'a short list of whole numbers');
+  return found as readonly number[];
+}
+
 /** As `integerOf`, within limits, and the key must be there. */
 export function requiredInteger(model: Model, key: string, min: number, max: number): number {
   const value = integerOf(model, key);

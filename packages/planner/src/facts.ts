@@ -3,6 +3,7 @@ import {
   allowedCuts,
   archKey,
   integerOf,
+  integersOf,
   layersToCut,
   rangeRefusal,
   shapeOf,
@@ -24,10 +25,10 @@ const EMBEDDING_TENSOR = 'token_embd.weight';
 const numberOf = (model: Model, name: string): number | undefined =>
   integerOf(model, archKey(model, name));
 
-/** One number for each of `count` layers; a scalar holds for all. Empty when the key is absent. */
-function numbersOf(model: Model, name: string, count: number): number[] {
-  const found = model.metadata.get(archKey(model, name));
-  if (found?.type === 'array') return (found.value ?? []).map(Number);
+/** One number for each of `count` layers; a scalar holds for all. Empty when the key is absent. Throws `gguf.value`. */
+function numbersOf(model: Model, name: string, count: number): readonly number[] {
+  const key = archKey(model, name);
+  if (model.metadata.get(key)?.type === 'array') return integersOf(model, key);
   const scalar = numberOf(model, name);
   return scalar === undefined ? [] : Array.from({ length: count }, () => scalar);
 }
@@ -64,19 +65,26 @@ export function modelFacts(model: Model): ModelFacts {
     headCount: Math.max(0, ...numbersOf(model, 'attention.head_count', count)),
     contextLength: numberOf(model, 'context_length') ?? 0,
     allowedCuts: allowedCuts(model),
-    rangeRefusal: memoised((first, end) => rangeRefusal(model, first, end)),
+    rangeRefusal: memoised(count, (first, end) => rangeRefusal(model, first, end)),
   };
 }
 
 /** A search asks about the same range once for each node. */
 function memoised(
+  layers: number,
   ask: (first: number, end: number) => string | undefined,
 ): (first: number, end: number) => string | undefined {
-  const known = new Map<string, string | undefined>();
+  const known = new Map<number, string | undefined>();
   return (first, end) => {
-    const key = `${first}-${end}`;
-    if (!known.has(key)) known.set(key, ask(first, end));
-    return known.get(key);
+    // Anything but a range of the model is refused, each time anew.
+    if (!Number.isInteger(first) || !Number.isInteger(end) || end < 0 || end > layers)
+      return ask(first, end);
+    const key = first * (layers + 1) + end;
+    const held = known.get(key);
+    if (held !== undefined || known.has(key)) return held;
+    const why = ask(first, end);
+    known.set(key, why);
+    return why;
   };
 }
 

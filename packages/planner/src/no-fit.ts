@@ -21,14 +21,7 @@ export function noFit(
   const there = options.sharedBudgetBytes ?? nodes.reduce((sum, node) => sum + node.budgetBytes, 0);
   const needed = neededBytes(model, nodes.length, options);
   const weights = stageMemoryTable(model, options)(0, model.layers.length).weights;
-  const smaller = { ...options, contextTokens: CONTEXT_MIN_TOKENS, parallel: 1 };
-  const least = neededBytes(model, nodes.length, smaller);
-  const next =
-    least <= there
-      ? `Ask for less context (--context ${fittingContext(model, nodes, options, there)}), or add memory.`
-      : weights > there
-        ? `The weights alone take ${formatBytes(weights)}: use a smaller quantisation or more nodes.`
-        : 'Use more nodes, nodes with more memory, or a smaller quantisation.';
+  const next = adviceFor(model, nodes.length, options, { there, needed, weights });
   const where = options.sharedBudgetBytes === undefined ? `${nodes.length} nodes have` : 'there is';
   const message =
     needed <= there
@@ -40,10 +33,37 @@ export function noFit(
   });
 }
 
+interface Bytes {
+  readonly there: number;
+  readonly needed: number;
+  readonly weights: number;
+}
+
+/** What would make it fit, as far as sums can tell; never what was asked for already. */
+function adviceFor(
+  model: ModelFacts,
+  stages: number,
+  options: PlanOptions,
+  { there, needed, weights }: Bytes,
+): string {
+  if (needed <= there) return 'Use nodes of similar size, or fewer and larger ones.';
+  const leastOf = (parallel: number): number =>
+    neededBytes(model, stages, { ...options, contextTokens: CONTEXT_MIN_TOKENS, parallel });
+  for (const parallel of new Set([options.parallel, 1]))
+    if (leastOf(parallel) <= there) {
+      const context = fittingContext(model, stages, { ...options, parallel }, there);
+      const fewer = parallel === options.parallel ? '' : `--parallel ${parallel} `;
+      return `Ask for less context (${fewer}--context ${context}), or add memory.`;
+    }
+  return weights > there
+    ? `The weights alone take ${formatBytes(weights)}: use a smaller quantisation or more nodes.`
+    : 'Use more nodes, nodes with more memory, or a smaller quantisation.';
+}
+
 /** The largest multiple of 256 tokens with which the sum fits; the caller knows that the smallest does. */
 function fittingContext(
   model: ModelFacts,
-  nodes: readonly NodeFacts[],
+  stages: number,
   options: PlanOptions,
   there: number,
 ): number {
@@ -53,7 +73,7 @@ function fittingContext(
   while (tooMany - fits > 1) {
     const middle = Math.floor((fits + tooMany) / 2);
     const asked = { ...options, contextTokens: middle * CONTEXT_MIN_TOKENS };
-    if (neededBytes(model, nodes.length, asked) <= there) fits = middle;
+    if (neededBytes(model, stages, asked) <= there) fits = middle;
     else tooMany = middle;
   }
   return fits * CONTEXT_MIN_TOKENS;

@@ -99,7 +99,7 @@ function best(p: Problem, options: PlanOptions): Chosen[] {
   if (worst === undefined) {
     // Nothing fits: is it the memory, or is there no such division at all?
     const roomy = p.nodes.map((node) => ({ ...node, budgetBytes: Infinity }));
-    if (search({ ...p, nodes: roomy }, Infinity, Math.max) === undefined)
+    if (search({ ...p, nodes: roomy }, Infinity, () => 0) === undefined)
       throw tooMany(`${name} can't be cut into ${p.nodes.length} stages`);
     throw noFit(p.model, p.nodes, options);
   }
@@ -139,15 +139,14 @@ function search(p: Problem, limit: number, combine: Combine): Found | undefined 
       const before = table[from];
       if (before === undefined) continue;
       for (let to = from + 1; to < n; to++) {
+        const cost = p.cost.stage(facts, from, to);
+        const value = combine(before.value, cost, to === count ? 0 : p.cost.hop(facts));
+        // The cheapest questions first: a model of a thousand layers has half a million ranges.
+        if (cost > limit || value >= (next[to]?.value ?? Infinity)) continue;
+        if (p.model.rangeRefusal(from, to) !== undefined) continue;
         // More layers only need more memory, but the last one brings the head: ask each time.
         if (!fits(p, node, from, to)) continue;
-        const cost = p.cost.stage(facts, from, to);
-        if (cost > limit || p.model.rangeRefusal(from, to) !== undefined) continue;
-        const hop = to === count ? 0 : p.cost.hop(facts);
-        const value = combine(before.value, cost, hop);
-        const held = next[to];
-        if (held === undefined || value < held.value)
-          next[to] = { value, chosen: [...before.chosen, { node, first: from, end: to }] };
+        next[to] = { value, chosen: [...before.chosen, { node, first: from, end: to }] };
       }
     }
     table = next;

@@ -168,6 +168,27 @@ describe('plan', () => {
     );
   });
 
+  it('gives no advice that would not help', () => {
+    const m = model(Array.from({ length: 12 }, () => layer(100)));
+    const adviceFor = (nodes: readonly NodeFacts[], options: PlanOptions): string => {
+      try {
+        plan(m, nodes, options);
+      } catch (error) {
+        return (error as MinikeepError).next;
+      }
+      throw new Error('it fits');
+    };
+    // Enough together, but one node can't take any part: the context is not to blame.
+    expect(adviceFor([node('a', 9_000), node('b', 100)], OPTIONS)).not.toContain('--context');
+    // With 200 conversations even the smallest context is too much; with one it is not.
+    const crowd = { ...OPTIONS, contextTokens: 4096, parallel: 200 };
+    const next = adviceFor([node('a', 2_000)], crowd);
+    expect(next).toContain('--parallel');
+    const suggested = Number(/--context (\d+)/.exec(next)?.[1]);
+    const followed = { ...crowd, parallel: 1, contextTokens: suggested };
+    expect(codeOf(() => plan(m, [node('a', 2_000)], followed))).toBe('no error');
+  });
+
   it('checks the sum when all nodes are one machine', () => {
     const m = model(Array.from({ length: 12 }, () => layer(100)));
     const nodes = [node('a', 4_000), node('b', 4_000)];

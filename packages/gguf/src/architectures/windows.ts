@@ -8,7 +8,10 @@
 export const slides = (layer: number, period: number): boolean =>
   period === 0 || layer % period < period - 1;
 
-/** The number for a slice of layers first <= i < end, or undefined if none gives the same flags. */
+/**
+ * The number for a slice of layers first <= i < end, or undefined if none gives the same flags. The planner asks for
+ * every range of a model, so this takes one look at each layer.
+ */
 export function periodFor(first: number, end: number, period: number): number | undefined {
   const length = end - first;
   const fits = (candidate: number): boolean => {
@@ -17,9 +20,11 @@ export function periodFor(first: number, end: number, period: number): number | 
     return true;
   };
   if (fits(period)) return period;
-  // A period beyond the length is the same as "all slide", which 0 says.
-  for (let candidate = 0; candidate <= length; candidate++) if (fits(candidate)) return candidate;
-  return undefined;
+  // The first layer that does not slide settles the number: P - 1 is the first for P. None: 0, all slide.
+  let still = 0;
+  while (still < length && slides(first + still, period)) still++;
+  const candidate = still === length ? 0 : still + 1;
+  return fits(candidate) ? candidate : undefined;
 }
 
 /** True if at least one of the layers slides. */

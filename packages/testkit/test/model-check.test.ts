@@ -1,11 +1,11 @@
 /** `model check`: real engines on real files, what it finds, what it refuses, and what it leaves behind. */
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { sandboxPlatform, type Sandbox, type SandboxPlatform } from '@minikeep/containment';
-import { checkModel, ModelCheck } from '@minikeep/engine';
+import { checkModel, ModelCheck, singleSequence } from '@minikeep/engine';
 import { allowedCuts, openModel, scalarKey } from '@minikeep/gguf';
 import {
   directPlatform,
@@ -159,4 +159,26 @@ test('an engine that dies, and an abort: one error, no process left', async () =
   stop.abort();
   expect(await aborted).toMatchObject({ name: 'AbortError' });
   for (const sandbox of started) await sandbox.exited;
+});
+
+test('a check that ends between two steps keeps no file open', async (ctx) => {
+  onlyOn(ctx, 'linux');
+  const model = await openModel(await randomModelFile('llama', { layers: 16, folder }));
+  const stop = new AbortController();
+  const script = (vocabSize: number): ReturnType<typeof singleSequence> => {
+    stop.abort();
+    return singleSequence(vocabSize, { promptTokens: 8, tokens: 1, chunk: 8 });
+  };
+  const platform = directPlatform();
+  await expect(
+    ModelCheck.start({ model, platform, folder, programs, script, signal: stop.signal }),
+  ).rejects.toMatchObject({ name: 'AbortError' });
+  const open = readdirSync('/proc/self/fd').map((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      return '';
+    }
+  });
+  expect(open.filter((file) => file.startsWith(folder))).toEqual([]);
 });

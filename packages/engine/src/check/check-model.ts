@@ -104,9 +104,14 @@ export class ModelCheck {
         const { vocabSize } = pipeline;
         const steps = stepsOf(options, context, vocabSize);
         const reference = await LogitsFile.create(path.join(folder, 'logits'), vocabSize);
-        for (const step of steps) {
-          options.signal?.throwIfAborted();
-          await reference.append(rowsOf(step, await pipeline.step(step), vocabSize));
+        try {
+          for (const step of steps) {
+            options.signal?.throwIfAborted();
+            await reference.append(rowsOf(step, await pipeline.step(step), vocabSize));
+          }
+        } catch (thrown) {
+          await reference.close();
+          throw thrown;
         }
         return new ModelCheck(options, folder, { context, steps, reference, vocabSize });
       } finally {

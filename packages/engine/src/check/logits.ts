@@ -30,7 +30,6 @@ const asBytes = (row: Float32Array): Uint8Array =>
 export class LogitsFile {
   readonly #handle: FileHandle;
   readonly #vocabSize: number;
-  #written = 0;
 
   private constructor(handle: FileHandle, vocabSize: number) {
     this.#handle = handle;
@@ -42,10 +41,8 @@ export class LogitsFile {
   }
 
   async append(rows: readonly Float32Array[]): Promise<void> {
-    for (const row of rows) {
-      await this.#handle.write(asBytes(row), 0, row.byteLength, this.#written * row.byteLength);
-      this.#written += 1;
-    }
+    // Unlike `write` it goes on until all is written, or says that the disk is full.
+    for (const row of rows) await this.#handle.writeFile(asBytes(row));
   }
 
   async read(index: number): Promise<Float32Array> {

@@ -17,6 +17,12 @@ interface Part {
   readonly header: Header;
 }
 
+/** What stays in memory of a part: the model's keys are in the first. */
+interface Piece {
+  readonly file: ModelFile;
+  readonly tensors: readonly TensorInfo[];
+}
+
 /**
  * Reads and checks a model's header. Any part of a split model names the whole of it.
  * Throws `gguf.*` with the byte offset in its details. Memory: a few times the header's small values, never the file.
@@ -25,7 +31,7 @@ export async function openModel(file: string): Promise<Model> {
   const asked = path.resolve(file);
   const named = await readPart(asked, 0);
   const count = splitCount(named);
-  if (count <= 1) return join(asked, [named]);
+  if (count <= 1) return join(asked, named, [pieceOf(named)]);
   const match = SPLIT_NAME.exec(path.basename(asked));
   if (match === null || Number(match[3]) !== count)
     throw fault(
@@ -33,14 +39,28 @@ export async function openModel(file: string): Promise<Model> {
       `${printable(asked)} is one of ${count} parts, but its name does not say so`,
       `Give the parts their names back: model-00001-of-${String(count).padStart(5, '0')}.gguf and so on.`,
     );
-  const parts: Part[] = [];
+  let first: Part | undefined;
+  const pieces: Piece[] = [];
+  let tensors = 0;
   for (let i = 0; i < count; i++) {
     const name = `${match[1]}-${String(i + 1).padStart(5, '0')}-of-${match[3]}.gguf`;
-    parts.push(await readPart(path.join(path.dirname(asked), name), i, true));
+    const part = await readPart(path.join(path.dirname(asked), name), i, true);
+    checkPart(part, i, count);
+    tensors += part.header.tensors.length;
+    if (tensors > TENSORS_MAX)
+      throw fileFault(
+        'limit',
+        part.file.path,
+        0,
+        `more than ${TENSORS_MAX} tensors up to this part`,
+      );
+    first ??= part;
+    pieces.push(pieceOf(part));
   }
-  parts.forEach((part, i) => checkPart(part, i, count));
-  return join(asked, parts);
+  return join(asked, first ?? named, pieces);
 }
+
+const pieceOf = ({ file, header }: Part): Piece => ({ file, tensors: header.tensors });
 
 async function readPart(file: string, index: number, ofSplit = false): Promise<Part> {
   let source: FileSource;
@@ -89,11 +109,11 @@ function checkPart(part: Part, index: number, count: number): void {
     );
 }
 
-function join(asked: string, parts: readonly Part[]): Model {
-  const { metadata } = (parts[0] as Part).header;
+function join(asked: string, first: Part, pieces: readonly Piece[]): Model {
+  const { metadata } = first.header;
   const tensors = new Map<string, TensorInfo>();
-  for (const part of parts)
-    for (const tensor of part.header.tensors) {
+  for (const part of pieces)
+    for (const tensor of part.tensors) {
       if (tensors.has(tensor.name))
         throw fileFault(
           'tensor_duplicate',
@@ -103,9 +123,8 @@ function join(asked: string, parts: readonly Part[]): Model {
         );
       tensors.set(tensor.name, tensor);
     }
-  const announced =
-    parts.length > 1 ? integer((parts[0] as Part).header, 'split.tensors.count') : undefined;
-  if (tensors.size > TENSORS_MAX || (announced !== undefined && announced !== tensors.size))
+  const announced = pieces.length > 1 ? integer(first.header, 'split.tensors.count') : undefined;
+  if (announced !== undefined && announced !== tensors.size)
     throw fault(
       'split_mismatch',
       `the parts hold ${tensors.size} tensors, the first one announces ${announced}`,
@@ -113,11 +132,11 @@ function join(asked: string, parts: readonly Part[]): Model {
     );
   return {
     path: asked,
-    files: parts.map((part) => part.file),
+    files: pieces.map((part) => part.file),
     metadata,
     tensors,
-    architecture: architectureName(parts[0] as Part),
-    sizeBytes: parts.reduce((sum, part) => sum + part.file.sizeBytes, 0),
+    architecture: architectureName(first),
+    sizeBytes: pieces.reduce((sum, part) => sum + part.file.sizeBytes, 0),
   };
 }
 

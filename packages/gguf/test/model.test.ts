@@ -119,6 +119,22 @@ test('a split model with a part missing, swapped, renamed or repeated', async ()
   await expect(openModel(first)).rejects.toMatchObject({ code: 'gguf.tensor_duplicate' });
 });
 
+test('parts are given up as soon as they hold too many tensors together', async () => {
+  // The third part is not there: whoever reads on complains about that.
+  for (const part of [0, 1]) {
+    const keys = [
+      key('general.architecture', 'string', 'llama'),
+      key('split.no', 'uint16', part),
+      key('split.count', 'uint16', 3),
+    ];
+    const tensors = Array.from({ length: 33_000 }, (_, i) => tensor(`p${part}.${i}`, [1]));
+    file(`many-0000${part + 1}-of-00003.gguf`, makeFile(keys, tensors));
+  }
+  await expect(openModel(path.join(folder, 'many-00001-of-00003.gguf'))).rejects.toMatchObject({
+    code: 'gguf.limit',
+  });
+});
+
 test('the digest is that of the bytes, and tells when the file changes', async () => {
   const bytes = tiny();
   const name = file('m.gguf', bytes);

@@ -1,4 +1,4 @@
-/** The bytes of a slice, in order, with at most two pieces of 4 MiB in memory. */
+/** The bytes of a slice, in order, one small piece in memory at a time (`COPY_BYTES`). */
 import { MinikeepError } from '@minikeep/protocol';
 import { COPY_BYTES } from '../limits.ts';
 import type { Model } from '../types.ts';

@@ -1,5 +1,5 @@
 /** A model file whose numbers were made to mislead the planner, or to keep it busy. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import {

@@ -1,10 +1,10 @@
 // Single-stream decode: what a split over nodes costs beside the whole model in one engine and beside the same split in
 // one process.
-import { describeModel, layersToCut } from '../../packages/gguf/src/index.ts';
+import { describeModel } from '../../packages/gguf/src/index.ts';
 import { sandboxPlatform } from '../../packages/containment/src/index.ts';
 import { claim, pairedRatio, quantile, spread } from './figures.mjs';
 import { transportFloor } from './floor.mjs';
-import { engineLine, nodesLine, oneProcessLine, stageFiles } from './lines.mjs';
+import { engineLine, filesOf, nodesLine, oneProcessLine } from './lines.mjs';
 import { watchNoise } from './noise.mjs';
 
 export const BASE = 'whole';
@@ -18,21 +18,20 @@ const OF_ONE_PROCESS_MIN = 0.97;
 const HOP_MILLISECONDS_MAX = 0.2;
 
 /** Loads every arrangement, lets them take turns in `rounds`, `tokens` tokens each time. */
-export async function decodeBench({ model, file, folder, rounds, tokens, threads, nodes, log }) {
+export async function decodeBench({ model, folder, rounds, tokens, threads, nodes, log }) {
   const context = { n_ctx: 1024, n_batch: 64, n_seq_max: 1, mode: 'exact', threads, gpu: false };
-  const layers = layersToCut(model);
   const lines = [];
   const add = async (name, stages, start) => {
     log(`loading: ${name}`);
     lines.push({ name, stages, line: await start(), rounds: [], beyond: [], stageTimes: [] });
   };
   try {
-    const whole = await stageFiles(model, file, 1, folder);
+    const whole = await filesOf(model, 1, folder);
     await add(BASE, 1, () => engineLine(whole, sandboxPlatform(), context));
     for (const stages of nodes) {
-      const files = await stageFiles(model, file, stages, folder);
+      const files = await filesOf(model, stages, folder);
       await add(`${stages} stages ${ONE_PROCESS}`, stages, () => oneProcessLine(files, context));
-      await add(`${stages} nodes`, stages, () => nodesLine(file, layers, stages, context, folder));
+      await add(`${stages} nodes`, stages, () => nodesLine(model, stages, context, folder));
     }
     for (const { line } of lines) await line.decode(tokens);
     const noise = watchNoise();

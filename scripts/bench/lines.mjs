@@ -1,16 +1,19 @@
 // What a bench compares: the whole model in one engine, the same split in one process, and nodes. Each decodes N tokens
 // of a new sequence and says how long each took; the prompt is one token, so that every step is one row.
 import { spawn } from 'node:child_process';
-import { createWriteStream } from 'node:fs';
+import { mkdtemp } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { Readable } from 'node:stream';
-import { pipeline as pipe } from 'node:stream/promises';
 import { build } from 'esbuild';
 import { startLocalCluster } from '../../packages/cli/src/local-cluster.ts';
-import { engineLibraries, Pipeline } from '../../packages/engine/src/index.ts';
-import { layersToCut, planSlices, sliceStream } from '../../packages/gguf/src/index.ts';
+import {
+  engineLibraries,
+  Pipeline,
+  stageFiles,
+  wholeFile,
+} from '../../packages/engine/src/index.ts';
 import { DEFAULT_SAMPLING } from '../../packages/protocol/src/index.ts';
+import { evenCuts } from '../../packages/testkit/src/index.ts';
 import { BUNDLE_OPTIONS } from '../bundle-options.mjs';
 import { ROOT } from '../setup.mjs';
 import { atEnd } from './ending.mjs';
@@ -24,31 +27,11 @@ const sampling = new TextEncoder().encode(
   JSON.stringify({ ...DEFAULT_SAMPLING, temperature: 0, ignore_eog: true }),
 );
 
-/** Cuts into stages of about as many layers. */
-export const evenCuts = (layers, stages) =>
-  Array.from({ length: stages - 1 }, (_, i) => Math.round((layers * (i + 1)) / stages));
-
-/** Files of a model's stages, written to `folder`; the whole is the file itself. */
-export async function stageFiles(model, file, stages, folder) {
-  const layers = layersToCut(model);
-  if (stages === 1) return [{ slice: file, layers: [0, layers], first: true, last: true }];
-  const written = [];
-  for (const plan of planSlices(model, evenCuts(layers, stages))) {
-    if (plan.kind === 'text') continue;
-    const slice = path.join(folder, `${stages}-${plan.key}.gguf`);
-    await pipe(Readable.from(sliceStream(model, plan)), createWriteStream(slice));
-    written.push({ plan, slice });
-  }
-  const embedding = written.find(({ plan }) => plan.kind === 'embedding').slice;
-  return written
-    .filter(({ plan }) => plan.kind === 'stage')
-    .map(({ plan: { layers: range, first, last }, slice }) => ({
-      slice,
-      layers: range,
-      first,
-      last,
-      ...(first ? { embedding } : {}),
-    }));
+/** Files of a model's stages, as even as can be, in a folder of their own; the whole is the file itself. */
+export async function filesOf(model, stages, folder) {
+  if (stages === 1) return [await wholeFile({ model }, folder)];
+  const own = await mkdtemp(path.join(folder, `${stages}-stages-`));
+  return stageFiles({ model }, evenCuts(model, stages), own);
 }
 
 /** One engine process or several in a row, driven from here over their pipes. */
@@ -56,6 +39,8 @@ export async function engineLine(files, platform, context) {
   const line = await Pipeline.start(files, { platform, context });
   const step = (ops, position, count) =>
     line.step({ ops, spans: span(position, count), tokens: new Int32Array(count).fill(TOKEN) });
+  const close = () =>
+    line.step({ ops: [{ op: 'close', seq: 0 }], spans: [], tokens: new Int32Array(0) });
   return {
     /** A new sequence: a prompt of one token, then `tokens` - 1 more; milliseconds of each. */
     async decode(tokens) {
@@ -66,11 +51,7 @@ export async function engineLine(files, platform, context) {
         await step([], position, 1);
         milliseconds.push(performance.now() - began);
       }
-      await line.step({
-        ops: [{ op: 'close', seq: 0 }],
-        spans: [],
-        tokens: new Int32Array(0),
-      });
+      await close();
       return { milliseconds };
     },
     /** Seconds of a prompt, in chunks one after the other. */
@@ -83,11 +64,7 @@ export async function engineLine(files, platform, context) {
           Math.min(chunk, tokens - at),
         );
       const seconds = (performance.now() - began) / 1000;
-      await line.step({
-        ops: [{ op: 'close', seq: 0 }],
-        spans: [],
-        tokens: new Int32Array(0),
-      });
+      await close();
       return seconds;
     },
     stop: () => line.stop(),
@@ -129,7 +106,7 @@ export async function oneProcessLine(files, context) {
 const NAME = 'bench';
 
 /** A cluster of real processes on this machine: coordinator, agents with mTLS between them, sandboxed engines. */
-export async function nodesLine(file, layers, stages, context, cacheFolder) {
+export async function nodesLine(model, stages, context, cacheFolder) {
   const cluster = await startLocalCluster({
     nodes: stages,
     distFolder: DIST,
@@ -139,8 +116,8 @@ export async function nodesLine(file, layers, stages, context, cacheFolder) {
   try {
     const request = {
       name: NAME,
-      modelPath: file,
-      cuts: evenCuts(layers, stages),
+      modelPath: model.path,
+      cuts: evenCuts(model, stages),
       context: { nCtx: context.n_ctx, threads: context.threads, gpu: context.gpu },
     };
     for await (const { event } of cluster.operator.deploy(request))

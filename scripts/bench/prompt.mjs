@@ -1,9 +1,8 @@
 // A prompt in chunks that follow each other down the pipeline: two nodes, every process of each held to a core of its
 // own, beside the whole model in one engine on one core. Ideal would be twice as fast.
-import { layersToCut } from '../../packages/gguf/src/index.ts';
 import { sandboxPlatform } from '../../packages/containment/src/index.ts';
 import { claim, pairedRatio, spread } from './figures.mjs';
-import { engineLine, nodesLine, stageFiles } from './lines.mjs';
+import { engineLine, filesOf, nodesLine } from './lines.mjs';
 import { watchNoise } from './noise.mjs';
 import { familyOf, holdToCore } from './processes.mjs';
 
@@ -12,7 +11,7 @@ const CHUNK = 64;
 const SHARE_OF_TWICE_MIN = 0.85;
 const STAGES = 2;
 
-export async function promptBench({ model, file, folder, rounds, tokens, log }) {
+export async function promptBench({ model, folder, rounds, tokens, log }) {
   const context = {
     n_ctx: tokens + 64,
     n_batch: CHUNK,
@@ -24,12 +23,12 @@ export async function promptBench({ model, file, folder, rounds, tokens, log }) 
   const running = [];
   try {
     log('loading for the prompt');
-    const [whole] = await stageFiles(model, file, 1, folder);
+    const [whole] = await filesOf(model, 1, folder);
     const before = new Set(familyOf(process.pid));
     const one = await engineLine([whole], sandboxPlatform(), context);
     running.push(one);
     const engine = familyOf(process.pid).filter((pid) => !before.has(pid));
-    const two = await nodesLine(file, layersToCut(model), STAGES, context, folder);
+    const two = await nodesLine(model, STAGES, context, folder);
     running.push(two);
     for (const [core, { pid }] of two.cluster.nodes.entries()) holdToCore(familyOf(pid), core);
     const seconds = { whole: [], nodes: [] };

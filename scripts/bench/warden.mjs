@@ -4,16 +4,16 @@
 import { sandboxPlatform } from '../../packages/containment/src/index.ts';
 import { directPlatform } from '../../packages/testkit/src/index.ts';
 import { claim, pairedRatio, quantile, spread } from './figures.mjs';
-import { engineLine, stageFiles } from './lines.mjs';
+import { engineLine, filesOf } from './lines.mjs';
 import { watchNoise } from './noise.mjs';
 import { cpuSeconds, familyOf, programOf } from './processes.mjs';
 
 const COST_MAX = 0.02;
 const TOKENS = 10;
 
-export async function wardenBench({ model, file, folder, pairs, threads, log }) {
+export async function wardenBench({ model, folder, pairs, threads, log }) {
   const context = { n_ctx: 256, n_batch: 64, n_seq_max: 1, mode: 'exact', threads, gpu: false };
-  const whole = await stageFiles(model, file, 1, folder);
+  const whole = await filesOf(model, 1, folder);
   const running = [];
   try {
     log('loading for the warden');

@@ -25,5 +25,6 @@ export {
   type StageFile,
   type StepInput,
 } from './check/pipeline.ts';
+export { stageFiles, wholeFile, type StageFilesOptions } from './check/stage-files.ts';
 export { Script, singleSequence } from './check/script.ts';
 export { differenceOf, rowsOf, type Difference } from './check/logits.ts';

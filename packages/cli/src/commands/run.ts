@@ -1,4 +1,5 @@
 /** `minikeep run`: a model, split over the nodes of a throw-away cluster on this machine, answers. */
+import { noTemplate, noVocabulary } from '@minikeep/engine/text-errors';
 import { EXIT, MinikeepError } from '@minikeep/protocol';
 import { randomInt } from 'node:crypto';
 import type { CommandContext } from '../command-context.ts';
@@ -36,14 +37,8 @@ export async function run(
   if (asked.model === undefined && flags.json !== true) terminal.note(EMBEDDED_NOTE);
   const { placement, hasVocabulary, hasTemplate } = await planLocally(modelPath, nodes, flags);
   // The engine would say the same, after everything has started.
-  if (!hasVocabulary)
-    throw new MinikeepError('engine.no_vocabulary', 'the model file has no vocabulary', {
-      next: 'Use a file with a tokenizer; `minikeep model check` works without one.',
-    });
-  if (!hasTemplate && flags.raw !== true)
-    throw new MinikeepError('engine.no_template', 'the model file has no chat template', {
-      next: 'Give a PROMPT and --raw: it is then continued as it is.',
-    });
+  if (!hasVocabulary) throw noVocabulary();
+  if (!hasTemplate && flags.raw !== true) throw noTemplate();
   const signal = AbortSignal.any([interrupts.signal, terminal.outputClosed]);
   const progress = new Progress(terminal, flags.json === true);
   progress.show('starting the nodes');

@@ -2,17 +2,17 @@
  * `model check`: proves on this machine that a model cut into stages computes, bit by bit, what the whole does.
  * The whole runs first and its logits are kept; then the stages get the same tokens in the same chunks.
  */
-import { mkdtemp, open, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { checkCuts, planSlices, sliceStream, type Model, type SlicePlan } from '@minikeep/gguf';
+import { checkCuts } from '@minikeep/gguf';
 import { FRAME_LOGITS_MAX, MinikeepError, type ResultFrame } from '@minikeep/protocol';
 import type { ContextSettings } from '../messages.ts';
 import { differenceOf, LogitsFile, rowsOf } from './logits.ts';
 import { Pipeline, type PipelineOptions, type StageFile, type StepInput } from './pipeline.ts';
 import { singleSequence } from './script.ts';
+import { stageFiles, wholeFile, type StageFilesOptions } from './stage-files.ts';
 
-export interface CheckOptions extends Omit<PipelineOptions, 'context'> {
-  readonly model: Model;
+export interface CheckOptions extends Omit<PipelineOptions, 'context'>, StageFilesOptions {
   /** A folder for slices and logits; what is made in it is removed again. */
   readonly folder: string;
   readonly promptTokens?: number;
@@ -24,8 +24,6 @@ export interface CheckOptions extends Omit<PipelineOptions, 'context'> {
   /** Other steps than a prompt and single tokens, and the context that they need. */
   readonly script?: (vocabSize: number) => readonly StepInput[];
   readonly context?: Partial<ContextSettings>;
-  /** Called for each slice when it is written and not yet loaded (tests damage it here). */
-  readonly onSlice?: (plan: SlicePlan, file: string) => Promise<void>;
 }
 
 export interface CheckResult {
@@ -94,11 +92,9 @@ export class ModelCheck {
   static async start(options: CheckOptions): Promise<ModelCheck> {
     const folder = await mkdtemp(path.join(options.folder, 'check-'));
     try {
-      const [whole] = planSlices(options.model, []);
-      if (whole === undefined) throw new Error('no plan for the whole model');
       const context = contextOf(options);
       options.onProgress?.('the whole model');
-      const file = await wholeFile(options, whole, folder);
+      const file = await wholeFile(options, folder);
       const pipeline = await Pipeline.start([file], { ...options, context });
       try {
         const { vocabSize } = pipeline;
@@ -213,69 +209,4 @@ function stepsOf(
     tokens: options.tokens ?? TOKENS,
     chunk: Math.max(3, Math.min(context.n_batch, fits)),
   });
-}
-
-/** A single file is used where it lies; the parts of a split model are joined first. */
-async function wholeFile(
-  options: CheckOptions,
-  plan: SlicePlan,
-  folder: string,
-): Promise<StageFile> {
-  const { layers } = plan;
-  const single = options.model.files.length === 1 ? options.model.files[0]?.path : undefined;
-  const slice = single ?? path.join(folder, 'whole.gguf');
-  if (single === undefined) await writeSlice(options, plan, slice);
-  return { slice, layers, first: true, last: true };
-}
-
-async function stageFiles(
-  options: CheckOptions,
-  cuts: readonly number[],
-  folder: string,
-): Promise<StageFile[]> {
-  const plans = planSlices(options.model, cuts);
-  const written = new Map<SlicePlan, string>();
-  for (const plan of plans) {
-    if (plan.kind === 'text') continue;
-    const file = path.join(folder, `${plan.key}.gguf`);
-    await writeSlice(options, plan, file);
-    await options.onSlice?.(plan, file);
-    written.set(plan, file);
-  }
-  const embedding = plans.find((plan) => plan.kind === 'embedding');
-  return plans
-    .filter((plan) => plan.kind === 'stage')
-    .map((plan): StageFile => {
-      const lookup = plan.first && embedding !== undefined ? written.get(embedding) : undefined;
-      return {
-        slice: written.get(plan) ?? '',
-        ...(lookup === undefined ? {} : { embedding: lookup }),
-        layers: plan.layers,
-        first: plan.first,
-        last: plan.last,
-      };
-    });
-}
-
-async function writeSlice(options: CheckOptions, plan: SlicePlan, file: string): Promise<void> {
-  const handle = await open(file, 'wx', 0o600);
-  try {
-    for await (const piece of sliceStream(options.model, plan, options.signal))
-      await handle.writeFile(piece);
-  } catch (thrown) {
-    throw diskFault(thrown, plan, file);
-  } finally {
-    await handle.close();
-  }
-}
-
-/** A check needs as much room as the model has bytes, and the temporary folder may be a small one. */
-function diskFault(thrown: unknown, plan: SlicePlan, file: string): unknown {
-  const { code } = thrown as NodeJS.ErrnoException;
-  if (code !== 'ENOSPC' && code !== 'EDQUOT' && code !== 'EFBIG') return thrown;
-  return new MinikeepError(
-    'check.disk_full',
-    `no room for a slice of ${plan.bytes} bytes in ${path.dirname(file)}`,
-    { next: 'Free some space there, or name another folder with TMPDIR.', cause: thrown },
-  );
 }

@@ -9,6 +9,7 @@ import type { Binding } from '../native/binding.ts';
 import { loadModel } from '../stage/model.ts';
 import { Placeholders } from './placeholders.ts';
 import { ChatTemplate } from './template.ts';
+import { noTemplate, noVocabulary } from './text-errors.ts';
 import { Vocabulary, type SpecialToken } from './vocabulary.ts';
 
 /** V8's own heap: a template that doubles a text again and again ends here. */
@@ -49,10 +50,7 @@ export class TextEngine {
       () => {},
     );
     const vocabulary = new Vocabulary(binding, model);
-    if (!vocabulary.present)
-      throw new MinikeepError('engine.no_vocabulary', 'the model file has no vocabulary', {
-        next: 'Use a file with a tokenizer; `minikeep model check` works without one.',
-      });
+    if (!vocabulary.present) throw noVocabulary();
     const plain = binding.chatTemplate(model, null);
     const tools = binding.chatTemplate(model, 'tool_use');
     return new TextEngine(vocabulary, plain, tools);
@@ -129,9 +127,7 @@ export class TextEngine {
     const wantsTools = request.template_arguments?.['tools'] !== undefined;
     const source = (wantsTools ? tools : null) ?? plain;
     if (source !== null && source !== '') return source;
-    throw new MinikeepError('engine.no_template', 'the model file has no chat template', {
-      next: 'Use --raw: the prompt is then continued as it is.',
-    });
+    throw noTemplate();
   }
 
   #parse(source: string): ChatTemplate {

@@ -35,7 +35,11 @@ export function requiredInteger(model: Model, key: string, min: number, max: num
     `${printable(model.path, 1000)}: '${key}' is ${value ?? 'absent'}; it has to be from ${min} to ${max}`,
     {
       next: 'The file is damaged or incomplete: fetch it again.',
-      details: { path: model.path, key },
+      details: {
+        path: model.path,
+        key,
+        ...(value === undefined ? {} : { offset: model.metadata.get(key)?.range.offset ?? 0 }),
+      },
     },
   );
 }

@@ -93,6 +93,18 @@ test('window numbers: found exactly when one exists', () => {
       }
 });
 
+test('an impossible number is named with its place in the file', async () => {
+  const m = await model('llama', 0);
+  const { offset } = m.metadata.get('llama.block_count')!.range;
+  expect(offset).toBeGreaterThan(0);
+  expect(() => layersToCut(m)).toThrow(
+    expect.objectContaining({
+      code: 'gguf.value',
+      details: expect.objectContaining({ key: 'llama.block_count', offset }) as unknown,
+    }),
+  );
+});
+
 test('llama may be cut anywhere', async () => {
   const m = await model('llama', 126);
   expect(allowedCuts(m)).toEqual(Array.from({ length: 125 }, (_, i) => i + 1));

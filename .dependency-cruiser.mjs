@@ -5,14 +5,15 @@
 const MAY_IMPORT = {
   protocol: [],
   gguf: ['protocol'],
+  state: ['protocol'],
   planner: ['gguf', 'protocol'],
   containment: ['gguf', 'protocol'],
   engine: ['gguf', 'protocol'],
   tui: ['protocol'],
-  agent: ['containment', 'engine', 'planner', 'gguf', 'protocol'],
-  coordinator: ['containment', 'engine', 'planner', 'gguf', 'protocol'],
-  cli: ['tui', 'coordinator', 'agent', 'containment', 'engine', 'planner', 'gguf', 'protocol'],
-  testkit: ['agent', 'coordinator', 'containment', 'engine', 'planner', 'gguf', 'protocol'],
+  agent: ['containment', 'engine', 'planner', 'state', 'gguf', 'protocol'],
+  coordinator: ['containment', 'engine', 'planner', 'state', 'gguf', 'protocol'],
+  cli: ['tui', 'coordinator', 'agent', 'containment', 'engine', 'planner', 'state', 'gguf', 'protocol'],
+  testkit: ['agent', 'coordinator', 'containment', 'engine', 'planner', 'state', 'gguf', 'protocol'],
 };
 
 /** The agent's half of the engine names the sandbox's interface; it gets the sandbox itself passed in. */

@@ -1,0 +1,6 @@
+/** What a node keeps: its home, its keys, its database and the event log. */
+export * from './events.ts';
+export * from './home.ts';
+export * from './key-files.ts';
+export * from './limits.ts';
+export * from './state.ts';

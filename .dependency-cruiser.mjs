@@ -12,8 +12,27 @@ const MAY_IMPORT = {
   tui: ['protocol'],
   agent: ['containment', 'engine', 'planner', 'state', 'gguf', 'protocol'],
   coordinator: ['containment', 'engine', 'planner', 'state', 'gguf', 'protocol'],
-  cli: ['tui', 'coordinator', 'agent', 'containment', 'engine', 'planner', 'state', 'gguf', 'protocol'],
-  testkit: ['agent', 'coordinator', 'containment', 'engine', 'planner', 'state', 'gguf', 'protocol'],
+  cli: [
+    'tui',
+    'coordinator',
+    'agent',
+    'containment',
+    'engine',
+    'planner',
+    'state',
+    'gguf',
+    'protocol',
+  ],
+  testkit: [
+    'agent',
+    'coordinator',
+    'containment',
+    'engine',
+    'planner',
+    'state',
+    'gguf',
+    'protocol',
+  ],
 };
 
 /** The agent's half of the engine names the sandbox's interface; it gets the sandbox itself passed in. */

@@ -109,9 +109,10 @@ export function verifyEvents(database: DatabaseSync, count: number): number {
     previous = before.digest;
   }
   let expected = first;
-  for (let rows = page(database, first, EVENT_PAGE); rows.length > 0; ) {
+  for (let rows = page(database, first, EVENT_PAGE); rows.length > 0;) {
     for (const row of rows) {
-      if (expected > end.number) throw broken(expected, 'it comes after the recorded end of the log');
+      if (expected > end.number)
+        throw broken(expected, 'it comes after the recorded end of the log');
       if (row.number !== expected) throw broken(expected, 'it is missing');
       if (!equal(digestOf(previous, row), row.digest))
         throw broken(expected, 'its digest does not fit what stands there');

@@ -66,24 +66,32 @@ export class Home {
   }
 }
 
+/** Not mkdir's `recursive`: in some file systems (/proc) Node's never ends. */
 function make(home: string): void {
   try {
-    const made = mkdirSync(home, { recursive: true, mode: 0o700 });
-    // The names of all folders that were made just now have to last as well.
-    if (made !== undefined)
-      for (let at = home; ; at = path.dirname(at)) {
-        syncFolder(path.dirname(at));
-        if (at === made) break;
-      }
+    const missing: string[] = [];
+    for (let at = home; statSync(at, { throwIfNoEntry: false }) === undefined;) {
+      missing.push(at);
+      at = path.dirname(at);
+    }
+    for (const folder of missing.toReversed()) {
+      mkdirSync(folder, { mode: 0o700 });
+      // Its name has to last as well.
+      syncFolder(path.dirname(folder));
+    }
+    if (!statSync(home).isDirectory()) throw notAFolder(home);
   } catch (cause) {
     const code = cause instanceof Error && 'code' in cause ? cause.code : '';
-    if (code === 'EEXIST' || code === 'ENOTDIR')
-      throw new MinikeepError('home.not_a_folder', `${home} is not a folder`, {
-        next: 'Give the path of a folder, or of one to make: --home DIR',
-        cause,
-      });
+    if (code === 'ENOTDIR') throw notAFolder(home, cause);
     throw unusable(home, cause);
   }
+}
+
+function notAFolder(home: string, cause?: unknown): MinikeepError {
+  return new MinikeepError('home.not_a_folder', `${home} is not a folder`, {
+    next: 'Give the path of a folder, or of one to make: --home DIR',
+    cause,
+  });
 }
 
 function check(home: string): void {

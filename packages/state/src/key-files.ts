@@ -26,9 +26,13 @@ const KEY_MODE = 0o600;
 
 function pathOf(folder: string, name: string): string {
   if (NAME.test(name)) return path.join(folder, name);
-  throw new MinikeepError('home.key_name_invalid', `"${name.slice(0, 80)}" is no name of a key file`, {
-    next: 'Use lower-case letters, digits and hyphens, then .pem or .json.',
-  });
+  throw new MinikeepError(
+    'home.key_name_invalid',
+    `"${name.slice(0, 80)}" is no name of a key file`,
+    {
+      next: 'Use lower-case letters, digits and hyphens, then .pem or .json.',
+    },
+  );
 }
 
 /** Brings a folder's entries (names, renames, removals) to the disk. */
@@ -59,7 +63,7 @@ export function writeKeyFile(folder: string, name: string, content: string): voi
     try {
       // The mode above is lessened by the umask, which may take rights from us too.
       fchmodSync(descriptor, KEY_MODE);
-      for (let at = 0; at < bytes.length; ) at += writeSync(descriptor, bytes, at);
+      for (let at = 0; at < bytes.length;) at += writeSync(descriptor, bytes, at);
       fsyncSync(descriptor);
     } finally {
       closeSync(descriptor);

@@ -125,9 +125,13 @@ function prepareFile(file: string): number {
     return 0;
   }
   if (stat.isFile()) return stat.size;
-  throw new MinikeepError('state.not_a_file', `${file} is not a file, so it can't be the database`, {
-    next: 'Move it away, and put the database back from a copy made before.',
-  });
+  throw new MinikeepError(
+    'state.not_a_file',
+    `${file} is not a file, so it can't be the database`,
+    {
+      next: 'Move it away, and put the database back from a copy made before.',
+    },
+  );
 }
 
 function configure(database: DatabaseSync): void {

@@ -36,7 +36,12 @@ interface Killed {
 }
 
 /** Runs the writer, kills it `delayMs` after it said line number `lines`, and returns what it had acknowledged. */
-async function runAndKill(folder: string, from: number, lines: number, delayMs: number): Promise<Killed> {
+async function runAndKill(
+  folder: string,
+  from: number,
+  lines: number,
+  delayMs: number,
+): Promise<Killed> {
   const child = spawn(process.execPath, [WRITER, folder, String(from)], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -98,41 +103,37 @@ function keyNumber(text: string | undefined): number {
   return Number.parseInt(text, 10);
 }
 
-it(
-  `keeps what it acknowledged through ${ROUNDS} kills`,
-  { timeout: ROUNDS * 15_000 },
-  async () => {
-    process.stderr.write(`crash: seed ${SEED} (MINIKEEP_SEED=${SEED} repeats the moments)\n`);
-    const next = random(SEED);
-    const parent = mkdtempSync(path.join(tmpdir(), 'minikeep-crash-'));
-    let duringWrites = 0;
-    try {
-      for (let round = 0, folder = '', row = 0, key = 0; round < ROUNDS; round++) {
-        if (round % ROUNDS_PER_HOME === 0) {
-          folder = path.join(parent, `home-${round}`);
-          row = key = 0;
-        }
-        // A third of the rounds ends while the home is made or opened, the others among the changes.
-        const early = next() < 1 / 3;
-        const killed = await runAndKill(
-          folder,
-          row + 1,
-          early ? 1 : 2 + Math.floor(next() * 40),
-          next() * (early ? 40 : 4),
-        );
-        if (killed.row > 0) duringWrites += 1;
-        const found = look(folder);
-        // Made and not yet said is allowed once, lost never.
-        expect(found.row).toBeGreaterThanOrEqual(Math.max(row, killed.row));
-        expect(found.row).toBeLessThanOrEqual(Math.max(row, killed.row, killed.key) + 1);
-        expect(found.key).toBeGreaterThanOrEqual(Math.max(key, killed.key));
-        expect(found.key).toBeLessThanOrEqual(found.row);
-        ({ row, key } = found);
+it(`keeps what it acknowledged through ${ROUNDS} kills`, { timeout: ROUNDS * 15_000 }, async () => {
+  process.stderr.write(`crash: seed ${SEED} (MINIKEEP_SEED=${SEED} repeats the moments)\n`);
+  const next = random(SEED);
+  const parent = mkdtempSync(path.join(tmpdir(), 'minikeep-crash-'));
+  let duringWrites = 0;
+  try {
+    for (let round = 0, folder = '', row = 0, key = 0; round < ROUNDS; round++) {
+      if (round % ROUNDS_PER_HOME === 0) {
+        folder = path.join(parent, `home-${round}`);
+        row = key = 0;
       }
-      // Else the test killed nothing that was at work.
-      expect(duringWrites).toBeGreaterThan(ROUNDS / 4);
-    } finally {
-      rmSync(parent, { recursive: true, force: true });
+      // A third of the rounds ends while the home is made or opened, the others among the changes.
+      const early = next() < 1 / 3;
+      const killed = await runAndKill(
+        folder,
+        row + 1,
+        early ? 1 : 2 + Math.floor(next() * 40),
+        next() * (early ? 40 : 4),
+      );
+      if (killed.row > 0) duringWrites += 1;
+      const found = look(folder);
+      // Made and not yet said is allowed once, lost never.
+      expect(found.row).toBeGreaterThanOrEqual(Math.max(row, killed.row));
+      expect(found.row).toBeLessThanOrEqual(Math.max(row, killed.row, killed.key) + 1);
+      expect(found.key).toBeGreaterThanOrEqual(Math.max(key, killed.key));
+      expect(found.key).toBeLessThanOrEqual(found.row);
+      ({ row, key } = found);
     }
-  },
-);
+    // Else the test killed nothing that was at work.
+    expect(duringWrites).toBeGreaterThan(ROUNDS / 4);
+  } finally {
+    rmSync(parent, { recursive: true, force: true });
+  }
+});

@@ -56,7 +56,9 @@ function addModel(state: State, name: string): void {
 /** Changes the closed database as somebody without our code would. */
 function tamper(sql: string): void {
   const database = new DatabaseSync(file);
-  database.exec(`DROP TRIGGER IF EXISTS events_unchanged; DROP TRIGGER IF EXISTS events_kept; ${sql}`);
+  database.exec(
+    `DROP TRIGGER IF EXISTS events_unchanged; DROP TRIGGER IF EXISTS events_kept; ${sql}`,
+  );
   database.close();
 }
 
@@ -105,9 +107,9 @@ describe('the database', () => {
     expect(insert("INSERT INTO deployments VALUES ('d', 'none', 1, 'up', '{}')")).toThrow(
       'FOREIGN KEY',
     );
-    expect(
-      insert("INSERT INTO models VALUES ('m', zeroblob(31), '/m', 1, 'llama', 0)"),
-    ).toThrow('CHECK');
+    expect(insert("INSERT INTO models VALUES ('m', zeroblob(31), '/m', 1, 'llama', 0)")).toThrow(
+      'CHECK',
+    );
     expect(
       insert("INSERT INTO tokens VALUES ('0123456789abcdef', zeroblob(32), 1, 2, 3, NULL, NULL)"),
     ).toThrow('CHECK');

@@ -27,7 +27,7 @@ const APPLICATION_ID = 0x6d6b6570;
 export interface Transaction {
   readonly database: DatabaseSync;
   /** Appends to the event log and returns the entry's number; it is kept if and only if the transaction is. */
-  event(kind: string, data: Readonly<Record<string, unknown>>): number;
+  readonly event: (kind: string, data: Readonly<Record<string, unknown>>) => number;
 }
 
 export class State {

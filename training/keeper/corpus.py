@@ -116,12 +116,12 @@ def _wider(folder: Path | None) -> dict[str, dict]:
     """What `facts/wider` adds; nothing without a folder."""
     if folder is None:
         return {"frames": {}, "synonyms": {}, "phrases": {}, "off_topic": {"words": {}, "questions": []}}
-    phrases: dict[str, dict[str, str]] = {}
+    phrases: dict[str, dict[str, list[str]]] = {}
     for file in sorted(folder.glob("[0-9]*.yaml")):
-        for name, lines in yaml.safe_load(file.read_text()).items():
-            if name in phrases:
-                raise ValueError(f"{file.name}: {name} a second time")
-            phrases[name] = lines
+        for name, frames in yaml.safe_load(file.read_text()).items():
+            for frame, lines in frames.items():
+                found = lines.strip().splitlines() if isinstance(lines, str) else lines
+                phrases.setdefault(name, {}).setdefault(frame, []).extend(found)
     rest = {name: yaml.safe_load((folder / f"_{name}.yaml").read_text()) for name in ("frames", "synonyms")}
     return {**rest, "phrases": phrases, "off_topic": yaml.safe_load((folder / "_offtopic.yaml").read_text())}
 

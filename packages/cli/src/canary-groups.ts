@@ -1,13 +1,14 @@
 /** A canary's attempts, grouped as a person reads them: one line a group while all is well, each failure by name. */
 import type { CanaryAttempt, CanaryReport } from '@minikeep/protocol/v1';
 
-export type Outcome = 'held' | 'got_out' | 'unseen' | 'skipped';
+export type Outcome = 'held' | 'outside' | 'got_out' | 'unseen' | 'skipped';
 
-/** Refused and reported, got out, refused but not seen, or no such way out on this platform. */
+/** Refused and reported, refused by a filter around minikeep, got out, refused but not seen, or no such way out here. */
 export function outcomeOf(attempt: CanaryAttempt): Outcome {
   if (attempt.skipped) return 'skipped';
   if (!attempt.refused) return 'got_out';
-  return attempt.reported ? 'held' : 'unseen';
+  if (attempt.reported) return 'held';
+  return attempt.refusedOutside ? 'outside' : 'unseen';
 }
 
 export interface Group {
@@ -26,6 +27,7 @@ const LINES_MAX = 4;
 
 const MARKS: Readonly<Record<Outcome, string>> = {
   held: '✓',
+  outside: '✓ refused outside, not reported:',
   got_out: '✗ GOT OUT',
   unseen: '✗ NOT SEEN',
   skipped: '–',
@@ -40,14 +42,17 @@ export interface GroupLinesOptions {
 /** Lines for a terminal. The attempts' titles are ours; details may come from an attacker and are made safe later. */
 export function groupLines(group: Group, options: GroupLinesOptions): string[] {
   const tried = group.attempts.filter((attempt) => !attempt.skipped);
-  const bad = tried.filter((attempt) => outcomeOf(attempt) !== 'held');
+  const outside = tried.filter((attempt) => outcomeOf(attempt) === 'outside');
+  const bad = tried.filter((attempt) => !['held', 'outside'].includes(outcomeOf(attempt)));
   const shown = options.all ? group.attempts : bad;
   // What was tried in both phases is one way out.
   const titles = [
     ...new Set(tried.map(({ title }) => title.replace(/, while it loads$/, ''))),
   ].join(', ');
   const mark = bad.length === 0 ? '✓' : '✗';
-  const head = `  ${mark} ${group.name.padEnd(10)} ${String(tried.length - bad.length).padStart(2)} of ${tried.length} refused and reported`;
+  const held = String(tried.length - bad.length - outside.length).padStart(2);
+  const rest = outside.length === 0 ? '' : `, ${outside.length} refused outside`;
+  const head = `  ${mark} ${group.name.padEnd(10)} ${held} of ${tried.length} refused and reported${rest}`;
   const lines = tried.length === 0 ? [`  – ${group.name.padEnd(10)} nothing to try here`] : [head];
   if (!options.all && tried.length > 0)
     for (const line of wrapped(titles, Math.max(30, options.columns - 6)))

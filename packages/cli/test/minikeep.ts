@@ -17,6 +17,8 @@ export interface RunOptions {
   readonly cwd?: string;
   /** Another user to run as (root only). */
   readonly uid?: number;
+  /** A program with arguments that starts minikeep (a filter, another user). */
+  readonly by?: readonly string[];
   readonly timeoutMs?: number;
   readonly onStart?: (child: ChildProcess) => void;
   readonly onStdout?: (text: string, child: ChildProcess) => void;
@@ -27,7 +29,8 @@ const TIMEOUT_MS = 120_000;
 /** Runs `minikeep ARGS` to its end; rejects when it takes too long. */
 export function minikeep(args: readonly string[], options: RunOptions = {}): Promise<Ended> {
   const started = performance.now();
-  const child = spawn(path.join(REPOSITORY, 'minikeep'), args, {
+  const [command, ...rest] = [...(options.by ?? []), path.join(REPOSITORY, 'minikeep'), ...args];
+  const child = spawn(command ?? '', rest, {
     cwd: options.cwd,
     ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
     env: { ...process.env, NO_COLOR: '1', ...options.env },

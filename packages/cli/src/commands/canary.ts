@@ -43,12 +43,16 @@ export async function canary(context: CommandContext, flags: CommonFlags): Promi
 export function verdict(report: CanaryReport): string {
   const tried = report.attempts.filter((attempt) => !attempt.skipped);
   const held = tried.filter((attempt) => outcomeOf(attempt) === 'held').length;
+  const outside = tried.filter((attempt) => outcomeOf(attempt) === 'outside').length;
+  const bad = tried.length - held - outside;
   const where = `${report.platform}, ${report.mechanism}`;
+  if (report.passed && outside > 0)
+    return `The sandbox holds: ${held} of ${tried.length} attempts were refused and reported, and ${outside} were refused by a filter around minikeep (a container's), which answers before anything can report them (${where}).`;
   if (report.passed)
     return `The sandbox holds: ${held} of ${tried.length} attempts were refused and reported (${where}).`;
   if (report.blind)
-    return `BLIND: ${tried.length - held} of ${tried.length} attempts were not seen (${where}). Don't rely on the report.`;
-  return `THE SANDBOX DOES NOT HOLD: ${tried.length - held} of ${tried.length} attempts failed the check (${where}).`;
+    return `BLIND: ${bad} of ${tried.length} attempts were not seen (${where}). Don't rely on the report.`;
+  return `THE SANDBOX DOES NOT HOLD: ${bad} of ${tried.length} attempts failed the check (${where}).`;
 }
 
 function canaryDocument(report: CanaryReport): Record<string, unknown> {
@@ -60,6 +64,7 @@ function canaryDocument(report: CanaryReport): Record<string, unknown> {
     target: a.target,
     refused: a.refused,
     reported: a.reported,
+    refused_outside: a.refusedOutside,
     skipped: a.skipped,
     reported_as: a.reportedAs,
     observed: a.observed,

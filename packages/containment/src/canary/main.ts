@@ -6,12 +6,14 @@
 import { readSync, writeSync } from 'node:fs';
 import { addressOf, type Native, openNative } from './native.ts';
 import { runWay } from './steps.ts';
-import { type CanaryLine, type Job, LINE_BYTES_MAX } from './wire.ts';
+import { type CanaryLine, type Job, LINE_BYTES_MAX, OUTSIDE } from './wire.ts';
 
 const INPUT = 0;
 const OUTPUT = 1;
 const AT_FDCWD = -100n;
 const CHUNK_BYTES = 64 * 1024;
+/** The user that owns nothing, by custom. */
+const NOBODY = 65_534;
 
 function say(line: CanaryLine): void {
   const bytes = Buffer.from(`${JSON.stringify(line)}\n`);
@@ -48,9 +50,18 @@ function leave(native: Native, code: number): never {
   throw new Error('still here');
 }
 
+/** Outside of a sandbox, what is tried is tried without any right that an engine would not have. */
+function dropRights(): void {
+  if (process.geteuid?.() !== 0) return;
+  process.setgroups?.([]);
+  process.setgid?.(NOBODY);
+  process.setuid?.(NOBODY);
+}
+
 function main(): void {
   const platform = process.platform === 'darwin' ? 'darwin' : 'linux';
   const native = openNative(platform);
+  if (process.argv[2] === OUTSIDE) dropRights();
   say({ event: 'ready', pid: process.pid, node: process.version });
   try {
     for (const line of lines()) {

@@ -5,6 +5,7 @@
 import { escapeText } from '../linux/escape.ts';
 import type { SandboxExit, Violation } from '../sandbox.ts';
 import { type Facts, fill } from './facts.ts';
+import { OuterFilter } from './outside.ts';
 import type { CanaryItem, Expectation } from './types.ts';
 import type { WayOutcome } from './wire.ts';
 
@@ -29,6 +30,7 @@ export interface Evidence {
 export interface Verdict {
   readonly refused: boolean;
   readonly reported: boolean;
+  readonly refused_outside: boolean;
   readonly reported_as: string;
   readonly observed: string;
   readonly fault: string;
@@ -85,18 +87,46 @@ export const isReported = (
 export const violationText = (v: Violation): string =>
   `${v.kind} ${v.operation} ${v.target}`.trim() + (v.count > 1 ? ` (${v.count} times)` : '');
 
-export function judge(item: CanaryItem, evidence: Evidence, facts: Facts): Verdict {
-  const answered = answers(item, evidence.violations, facts);
+export function judge(
+  item: CanaryItem,
+  evidence: Evidence,
+  facts: Facts,
+  outer: OuterFilter = OuterFilter.NONE,
+): Verdict {
+  const answered = answers(item, evidence.violations, facts).map(
+    (answer, i) => answer ?? outsideOf(item, evidence, i, outer),
+  );
+  const outside = answered.filter((answer) => typeof answer === 'string');
   const refusal = refusalFault(item, evidence);
   const silent =
     item.unreportable === undefined ? reportFault(item, answered, evidence, facts) : '';
   return {
     refused: refusal === '',
-    reported: silent === '',
-    reported_as: listed(answered.flatMap((v) => (v === undefined ? [] : [violationText(v)]))),
+    reported: silent === '' && outside.length === 0,
+    refused_outside: silent === '' && outside.length > 0,
+    reported_as: listed(
+      answered.flatMap((a) => {
+        if (a === undefined) return [];
+        return typeof a === 'string' ? [`not reported, refused outside: ${a}`] : [violationText(a)];
+      }),
+    ),
     observed: observedText(evidence),
     fault: [refusal, silent].filter((fault) => fault !== '').join('; '),
   };
+}
+
+/** What a way came to: its report, or the call that was refused before the sandbox saw it. */
+type Answer = Violation | string | undefined;
+
+function outsideOf(
+  item: CanaryItem,
+  { ways }: Evidence,
+  index: number,
+  outer: OuterFilter,
+): string | undefined {
+  const way = item.ways[index];
+  const outcome = ways?.[index];
+  return way !== undefined && outer.refuses(way, outcome) ? lastStep(outcome) : undefined;
 }
 
 function refusalFault(item: CanaryItem, { ways, exit, timed_out }: Evidence): string {
@@ -125,7 +155,7 @@ function refusalFault(item: CanaryItem, { ways, exit, timed_out }: Evidence): st
 
 function reportFault(
   item: CanaryItem,
-  answered: readonly (Violation | undefined)[],
+  answered: readonly Answer[],
   { violations, exit }: Evidence,
   facts: Facts,
 ): string {

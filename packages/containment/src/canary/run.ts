@@ -15,6 +15,7 @@ import { type Facts, fill } from './facts.ts';
 import { inspectOrphan, inspectProcess, parentOf, watchCores } from './linux-inspect.ts';
 import { LossyTries } from './lossy.ts';
 import { isReported, judge, type Verdict, violationText } from './match.ts';
+import { isFiltered, OuterFilter, probeOutside } from './outside.ts';
 import { Plant } from './plant.ts';
 import { CanarySession, type SessionOptions } from './session.ts';
 import { inspectStderr } from './stderr.ts';
@@ -98,6 +99,7 @@ class Run {
   readonly #instances: string[] = [];
   readonly #unexplained: string[] = [];
   readonly #lossy: LossyTries;
+  #outer = OuterFilter.NONE;
   /** Why the monitor of one of the sandboxes may have missed something; empty while all saw. */
   #blind = '';
 
@@ -126,6 +128,8 @@ class Run {
   async report(): Promise<CanaryReport> {
     const started = performance.now();
     const started_at_seconds = Date.now() / 1000;
+    if (this.#name === 'linux' && isFiltered())
+      this.#outer = await probeOutside(this.#session.entry, this.#items);
     const lookForCores = this.#name === 'linux' ? watchCores() : undefined;
     const shared = this.#items.filter((item) => item.own === undefined);
     const jobs = [
@@ -259,7 +263,7 @@ class Run {
         last,
         enough: (violations) => isReported(item, violations, facts),
       });
-      return judge(item, evidence, facts);
+      return judge(item, evidence, facts, this.#outer);
     };
     const lossy = this.#name === 'darwin' && item.unreportable === undefined && !last;
     const { outcome: verdict, tries } = lossy
@@ -314,7 +318,9 @@ function stateOf(
 ): CanaryState {
   if (attempts.length === 0 || attempts.some((a) => !a.refused) || inspections.some((i) => !i.ok))
     return 'failed';
-  return attempts.every((a) => a.reported) && blind === '' ? 'passed' : 'blind';
+  return attempts.every((a) => a.reported || a.refused_outside) && blind === ''
+    ? 'passed'
+    : 'blind';
 }
 
 function unsupported(support: SandboxSupport): MinikeepError {

@@ -15,6 +15,7 @@ import type {
 } from '../sandbox.ts';
 import type { Facts } from './facts.ts';
 import type { Evidence } from './match.ts';
+import { limited } from './limited.ts';
 import { lineSplitter, parseCanaryLine } from './protocol.ts';
 import type { CanaryItem } from './types.ts';
 import type { CanaryLine, Job, WayOutcome } from './wire.ts';
@@ -264,15 +265,4 @@ function timeout(what: string): MinikeepError {
   return new MinikeepError('canary.timeout', `${what} in time`, {
     next: 'Try again when the machine is less busy.',
   });
-}
-
-/** The promise's value, or `timeout`. */
-export async function limited<T>(promise: Promise<T>, ms: number): Promise<T | 'timeout'> {
-  const { promise: late, resolve } = Promise.withResolvers<'timeout'>();
-  const timer = setTimeout(() => resolve('timeout'), ms);
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -116,6 +116,8 @@ export interface CanaryAttempt {
   readonly target: string;
   readonly refused: boolean;
   readonly reported: boolean;
+  /** What was not reported was refused by a filter around minikeep, which answers before the sandbox's own is asked. */
+  readonly refused_outside: boolean;
   /** The sandbox's own words: `kind operation target`, one for each way, joined by ` · `. Escaped ASCII. */
   readonly reported_as: string;
   /** What the canary observed: call and errno of the step at which each way broke off. */
@@ -142,7 +144,7 @@ export interface Declared {
 }
 
 /**
- * `passed`: each refused and reported. `blind`: all refused, but the monitor missed some. `failed`: something was not
+ * `passed`: each refused and reported, or refused before the sandbox could see it. `blind`: all refused, but the monitor missed some. `failed`: something was not
  * refused, could not be tried, or was found by inspection.
  */
 export type CanaryState = 'passed' | 'blind' | 'failed';

@@ -2,6 +2,9 @@
 import type { Facts } from './facts.ts';
 import type { Step } from './types.ts';
 
+/** The canary's argument that makes it try outside of a sandbox, for outside.ts. */
+export const OUTSIDE = 'outside';
+
 /** Longest line either way, bytes. A job with every other system call has some 30 KiB. */
 export const LINE_BYTES_MAX = 256 * 1024;
 

@@ -148,6 +148,8 @@ export interface CanaryAttempt {
   tries: number;
   /** Why it did not pass; empty when it did. */
   fault: string;
+  /** What was not reported was refused by a filter around minikeep (a container's), before the sandbox could see it. */
+  refusedOutside: boolean;
 }
 
 /** Something that can be looked at but not reported: no descriptor left open, no core file. */
@@ -1021,6 +1023,7 @@ function createBaseCanaryAttempt(): CanaryAttempt {
     observed: "",
     tries: 0,
     fault: "",
+    refusedOutside: false,
   };
 }
 
@@ -1064,6 +1067,9 @@ export const CanaryAttempt: MessageFns<CanaryAttempt> = {
     }
     if (message.fault !== "") {
       writer.uint32(106).string(message.fault);
+    }
+    if (message.refusedOutside !== false) {
+      writer.uint32(112).bool(message.refusedOutside);
     }
     return writer;
   },
@@ -1185,6 +1191,14 @@ export const CanaryAttempt: MessageFns<CanaryAttempt> = {
             message.fault = reader.string();
             continue;
           }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.refusedOutside = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1215,6 +1229,7 @@ export const CanaryAttempt: MessageFns<CanaryAttempt> = {
     message.observed = object.observed ?? "";
     message.tries = object.tries ?? 0;
     message.fault = object.fault ?? "";
+    message.refusedOutside = object.refusedOutside ?? false;
     return message;
   },
 };

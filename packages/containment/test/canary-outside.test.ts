@@ -118,8 +118,10 @@ describe.runIf(linux)('behind a container’s filter', () => {
       expect(stderr).toBe('');
       const report = JSON.parse(stdout) as CanaryReport;
       expect(report.state).toBe('blind');
-      const seen = report.attempts.map((a) => [a.name, a.refused, a.reported, a.refused_outside]);
-      expect(seen.toSorted()).toEqual([
+      const seen = report.attempts
+        .map((a) => [a.name, a.refused, a.reported, a.refused_outside] as const)
+        .toSorted(([a], [b]) => a.localeCompare(b));
+      expect(seen).toEqual([
         ['kernel-bpf', true, false, true],
         ['network-tcp-v4', true, false, false],
         ['network-tcp-v4-start', true, false, false],

@@ -13,7 +13,6 @@ import { constants, type Stats } from 'node:fs';
 import {
   link,
   lstat,
-  mkdir,
   open,
   readdir,
   rename,
@@ -26,6 +25,7 @@ import {
 import path from 'node:path';
 import { MinikeepError } from '@minikeep/protocol';
 import { isOwnerGone, ownerName } from './store-owner.ts';
+import { makeFolder } from '@minikeep/protocol/rpc';
 
 export const SLICE_CHUNK_BYTES_MAX = 4 * 1024 * 1024;
 /** Read size when hashing: short enough that the event loop stays responsive. */
@@ -66,8 +66,7 @@ export class SliceStore {
   static async open(folder: string, bytesMax: number): Promise<SliceStore> {
     const store = new SliceStore(folder, ownerName(randomBytes(4).toString('hex')), bytesMax);
     try {
-      for (const part of ['slices', 'incoming', 'pins'])
-        await mkdir(path.join(folder, part), { recursive: true, mode: 0o700 });
+      for (const part of ['slices', 'incoming', 'pins']) await makeFolder(path.join(folder, part));
       checkOwn(folder, await stat(folder));
       for (const part of ['slices', 'incoming', 'pins']) {
         const own = path.join(folder, part);
@@ -80,7 +79,8 @@ export class SliceStore {
       }
     } catch (cause) {
       if (cause instanceof MinikeepError) throw cause;
-      throw new MinikeepError('store.unusable', `can't use the slice store in ${folder}`, {
+      const why = cause instanceof Error ? cause.message : String(cause);
+      throw new MinikeepError('store.unusable', `can't use the slice store in ${folder}: ${why}`, {
         next: 'Check that this user may write there, or choose another folder with XDG_CACHE_HOME.',
         cause,
       });
@@ -92,7 +92,7 @@ export class SliceStore {
   async pin(deployment: string, sha256: string): Promise<boolean> {
     const from = this.#slicePath(sha256);
     const to = this.#pinPath(deployment, sha256);
-    await mkdir(path.dirname(to), { recursive: true, mode: 0o700 });
+    await makeFolder(path.dirname(to));
     try {
       await link(from, to);
       const now = new Date();

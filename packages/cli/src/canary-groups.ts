@@ -1,5 +1,6 @@
 /** A canary's attempts, grouped as a person reads them: one line a group while all is well, each failure by name. */
 import type { CanaryAttempt, CanaryReport } from '@minikeep/protocol/v1';
+import { wrapped } from './wrap.ts';
 
 export type Outcome = 'held' | 'outside' | 'got_out' | 'unseen' | 'skipped';
 
@@ -91,21 +92,3 @@ export function beyondLines(report: CanaryReport, columns: number): string[] {
 
 const section = (title: string, lines: readonly string[]): string[] =>
   lines.length === 0 ? [] : [title, ...lines, ''];
-
-/** Breaks a text between words; what goes beyond `max` lines is left out. */
-function wrapped(text: string, width: number, max = 2): string[] {
-  const lines: string[] = [];
-  let line = '';
-  for (const word of text.split(' ')) {
-    if (line !== '' && line.length + 1 + word.length > width) {
-      lines.push(line);
-      line = '';
-      if (lines.length === max) break;
-    }
-    line += (line === '' ? '' : ' ') + word;
-  }
-  if (line !== '' && lines.length < max) lines.push(line);
-  if (lines.length === max && lines.join(' ').length < text.length)
-    lines[max - 1] = `${lines[max - 1]?.replace(/,?\s*\S*$/, '') ?? ''} …`;
-  return lines;
-}

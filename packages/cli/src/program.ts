@@ -108,7 +108,10 @@ function addRun(program: Command, context: CommandContext, ended: Ended): void {
       'Starts a throw-away cluster on this machine, splits the model over its nodes, answers, and removes everything again. Without PROMPT on a terminal: a chat. A single argument is a MODEL if it names a known model, contains / or ends in .gguf; else it is the PROMPT for the embedded model.',
     )
     .argument('[model]', 'a GGUF file, or a known name')
-    .argument('[prompt]', 'what to ask; - reads it from stdin')
+    .argument(
+      '[prompt]',
+      'what to ask; - reads it from stdin, which nobody else sees (arguments show in ps)',
+    )
     .addOption(localOption())
     .addOption(cutsOption())
     .addOption(contextOption())

@@ -1,6 +1,9 @@
 /** Where a command writes: data to stdout, messages to stderr, and no crash when the reader of a pipe leaves. */
 import { once } from 'node:events';
 import { safeJson, safeLine, safeText } from './safe-text.ts';
+import { WordWrap, wrapped } from './wrap.ts';
+
+const WIDTH_MIN = 20;
 
 export class Terminal {
   readonly stdin: NodeJS.ReadStream;
@@ -10,6 +13,7 @@ export class Terminal {
   beforeWriting: () => void = () => {};
   /** Aborted when nobody reads stdout any more. */
   readonly #closed = new AbortController();
+  readonly #wrap = new WordWrap();
 
   constructor(process: Pick<NodeJS.Process, 'stdin' | 'stdout' | 'stderr'>) {
     this.stdin = process.stdin;
@@ -32,6 +36,26 @@ export class Terminal {
   /** Text for people, possibly written by others; resolves when there is room for more. */
   async write(text: string): Promise<void> {
     await this.#send(safeText(text));
+  }
+
+  /** A text that comes in pieces: a person's terminal gets lines that break between words, a pipe what was written. */
+  async words(text: string): Promise<void> {
+    await this.#send(
+      this.stdout.isTTY ? this.#wrap.push(safeText(text), this.stdout.columns) : safeText(text),
+    );
+  }
+
+  /** The end of a text that came in pieces. */
+  async endOfWords(): Promise<void> {
+    await this.#send(this.#wrap.end(this.stdout.columns));
+  }
+
+  /** One paragraph; on a person's terminal the lines after the first are indented under it. */
+  async paragraph(text: string, lead = ''): Promise<void> {
+    const width = Math.max(WIDTH_MIN, (this.stdout.columns ?? 0) - lead.length);
+    const lines = this.stdout.isTTY ? wrapped(text, width, Infinity) : [text];
+    for (const [i, line] of lines.entries())
+      await this.line(`${i === 0 ? lead : ' '.repeat(lead.length)}${line}`);
   }
 
   async line(text = ''): Promise<void> {

@@ -254,3 +254,23 @@ describe('a full disk for temporary files', { timeout: TIMEOUT_MS }, () => {
     }
   });
 });
+
+describe('a machine that is not as usual', { timeout: TIMEOUT_MS }, () => {
+  it.runIf(process.platform === 'linux')(
+    'a cache where nothing can be made: says why',
+    async () => {
+      const ended = await command(['run', model, 'Hi'], {
+        env: { XDG_CACHE_HOME: '/proc/nowhere' },
+      });
+      await expectError(ended, 'store.unusable', 1);
+      expect(jsonError(ended).message).toContain('ENOENT');
+    },
+  );
+
+  it('no way to its own address: says so, and not something about certificates', async (ctx) => {
+    needRoot(ctx);
+    const unshare = needCommand(ctx, 'unshare', 'util-linux');
+    const ended = await command(['run', model, 'Hi'], { by: [unshare, '--net'] });
+    await expectError(ended, 'network.loopback_down', 4);
+  });
+});

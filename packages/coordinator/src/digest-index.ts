@@ -4,9 +4,10 @@
  * verify what they store and load against the digest, whatever this file says.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
+import { makeFolder } from '@minikeep/protocol/rpc';
 
 const ENTRIES_MAX = 5_000;
 const Entry = z.strictObject({
@@ -36,7 +37,7 @@ export class DigestIndex {
     const file = this.#file(subject);
     const temporary = `${file}.${randomBytes(4).toString('hex')}`;
     try {
-      await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+      await makeFolder(this.#folder);
       await writeFile(temporary, JSON.stringify({ subject, sha256 }), { mode: 0o600 });
       await rename(temporary, file);
       await this.#bound();

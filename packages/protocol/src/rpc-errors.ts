@@ -99,6 +99,10 @@ function detailOf(bytes: Uint8Array | string | undefined): ErrorDetail | undefin
   }
 }
 
+/** A network namespace of its own begins without a way to itself. */
+const LOOPBACK_DOWN =
+  /\b(?:ENETUNREACH|EADDRNOTAVAIL|ENETDOWN|EHOSTUNREACH) (?:127\.\d+\.\d+\.\d+|::1)/;
+
 /** What a failed call without an error of ours means. */
 export function connectionError(thrown: unknown, who: string, signal?: AbortSignal): unknown {
   if (signal?.aborted === true) {
@@ -116,6 +120,15 @@ export function connectionError(thrown: unknown, who: string, signal?: AbortSign
   }
   if (!(thrown instanceof ClientError)) return thrown;
   const { code, details } = thrown;
+  if (LOOPBACK_DOWN.test(details))
+    return new MinikeepError(
+      'network.loopback_down',
+      `can't reach ${who}: this machine can't reach its own address (${LOOPBACK_DOWN.exec(details)?.[0] ?? ''})`,
+      {
+        next: 'Its loopback interface is down: bring it up (Linux, as root: `ip link set lo up`), then try again.',
+        exitCode: EXIT.unreachable,
+      },
+    );
   if (code === Status.UNAVAILABLE || code === Status.DEADLINE_EXCEEDED)
     return new MinikeepError('node.unreachable', `can't reach ${who}: ${details}`, {
       next: 'Check that the process runs and that its address and certificates belong to this cluster.',

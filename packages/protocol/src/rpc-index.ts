@@ -8,3 +8,4 @@ export * from './frame-tap.ts';
 export * from './frames.ts';
 export * from './rpc.ts';
 export * from './rpc-errors.ts';
+export * from './folders.ts';

@@ -34,7 +34,7 @@ export async function canary(context: CommandContext, flags: CommonFlags): Promi
         await terminal.line(line);
     await terminal.line();
     for (const line of beyondLines(report, columns)) await terminal.line(line);
-    await terminal.line(verdict(report));
+    await terminal.paragraph(verdict(report));
   }
   return report.passed ? EXIT.ok : EXIT.checkFailed;
 }

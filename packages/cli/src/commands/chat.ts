@@ -67,9 +67,9 @@ async function answer(ready: Ready, messages: Message[]): Promise<Message[]> {
       signal,
       async onToken(token) {
         partial += token.text;
-        await terminal.write(token.text);
+        await terminal.words(token.text);
       },
-    });
+    }).finally(() => terminal.endOfWords());
     await terminal.write(text.endsWith('\n') ? '' : '\n');
     if (done.violations > 0) await warnOfViolations(ready, signal);
     return [...messages, { role: 'assistant', content: text }];

@@ -68,7 +68,7 @@ async function showNodes(
   cluster: LocalCluster,
   { status }: Deployed,
 ): Promise<void> {
-  await terminal.line(
+  await terminal.paragraph(
     `${status.architecture}, ${status.layers} layers, over ${NODES} nodes (here each is a process; they talk mutual TLS):`,
   );
   for (const stage of status.stages) {
@@ -103,16 +103,16 @@ async function ask(
     async onToken({ text }) {
       progress.clear();
       await pace.turn(interrupts.signal);
-      await terminal.write(text);
+      await terminal.words(text);
     },
-  });
+  }).finally(() => terminal.endOfWords());
   if (!answer.text.endsWith('\n')) await terminal.line();
   return answer;
 }
 
 async function showNumbers({ terminal }: CommandContext, { done }: Answer): Promise<void> {
   await terminal.line();
-  await terminal.line(
+  await terminal.paragraph(
     `${done.completionTokens} tokens, the first after ${done.firstTokenSeconds.toFixed(2)} s. Computing: ${done.stages
       .map((stage) => `${stage.node} ${stage.computeSeconds.toFixed(2)} s`)
       .join(', ')}.`,
@@ -170,9 +170,9 @@ async function conclude(
   ];
   await terminal.line();
   await terminal.line('Proven just now:');
-  for (const line of proven) await terminal.line(`  + ${line}`);
+  for (const text of proven) await terminal.paragraph(text, '  + ');
   await terminal.line('Not proven:');
-  for (const line of open) await terminal.line(`  - ${line}`);
+  for (const text of open) await terminal.paragraph(text, '  - ');
   await terminal.line();
   await terminal.line('All processes have ended and the folder with their keys is gone.');
 }

@@ -130,9 +130,9 @@ async function answerOnce(
     signal,
     async onToken(token) {
       if (json) await terminal.json({ type: 'token', id: token.id, text: token.text });
-      else await terminal.write(token.text);
+      else await terminal.words(token.text);
     },
-  });
+  }).finally(() => terminal.endOfWords());
   if (json) await terminal.json(doneDocument(done, sampling.seed));
   else if (!text.endsWith('\n')) await terminal.line();
   if (flags.verbose === true)

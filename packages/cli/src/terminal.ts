@@ -45,9 +45,13 @@ export class Terminal {
     );
   }
 
-  /** The end of a text that came in pieces. */
-  async endOfWords(): Promise<void> {
-    await this.#send(this.#wrap.end(this.stdout.columns));
+  /** Writes what is still held back of the words that `source` wrote, also when it fails. */
+  async allWordsOf<T>(source: Promise<T>): Promise<T> {
+    try {
+      return await source;
+    } finally {
+      await this.#send(this.#wrap.end(this.stdout.columns));
+    }
   }
 
   /** One paragraph; on a person's terminal the lines after the first are indented under it. */

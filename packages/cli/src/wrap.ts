@@ -54,7 +54,7 @@ export class WordWrap {
     const gap = this.#gap;
     this.#word = '';
     this.#gap = '';
-    const length = [...word].length;
+    const length = Array.from(word).length;
     const breaks = this.#column > 0 && gap !== '' && this.#column + gap.length + length > columns;
     this.#column = breaks ? length : this.#column + gap.length + length;
     return breaks ? `\n${word}` : gap + word;

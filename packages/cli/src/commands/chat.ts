@@ -61,15 +61,17 @@ async function answer(ready: Ready, messages: Message[]): Promise<Message[]> {
     stop.signal.aborted ? interrupts.stop(interruptedError()) : stop.abort(interruptedError()),
   );
   try {
-    const { text, done } = await answerOf(ready, {
-      prompt: { messages },
-      progress: new Progress(terminal, false),
-      signal,
-      async onToken(token) {
-        partial += token.text;
-        await terminal.words(token.text);
-      },
-    }).finally(() => terminal.endOfWords());
+    const { text, done } = await terminal.allWordsOf(
+      answerOf(ready, {
+        prompt: { messages },
+        progress: new Progress(terminal, false),
+        signal,
+        async onToken(token) {
+          partial += token.text;
+          await terminal.words(token.text);
+        },
+      }),
+    );
     await terminal.write(text.endsWith('\n') ? '' : '\n');
     if (done.violations > 0) await warnOfViolations(ready, signal);
     return [...messages, { role: 'assistant', content: text }];

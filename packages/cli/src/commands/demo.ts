@@ -91,21 +91,23 @@ async function ask(
   await terminal.line();
   await terminal.line(`> ${question}`);
   const pace = new Pace(TOKEN_INTERVAL_MS);
-  const answer = await generate(cluster, {
-    deployment: deployed.name,
-    prompt:
-      flags.random === true
-        ? { raw: question }
-        : { messages: [{ role: 'user', content: question }] },
-    sampling: { temperature: 0, seed: 0, stop: [] },
-    maxTokens: ANSWER_TOKENS_MAX,
-    signal: interrupts.signal,
-    async onToken({ text }) {
-      progress.clear();
-      await pace.turn(interrupts.signal);
-      await terminal.words(text);
-    },
-  }).finally(() => terminal.endOfWords());
+  const answer = await terminal.allWordsOf(
+    generate(cluster, {
+      deployment: deployed.name,
+      prompt:
+        flags.random === true
+          ? { raw: question }
+          : { messages: [{ role: 'user', content: question }] },
+      sampling: { temperature: 0, seed: 0, stop: [] },
+      maxTokens: ANSWER_TOKENS_MAX,
+      signal: interrupts.signal,
+      async onToken({ text }) {
+        progress.clear();
+        await pace.turn(interrupts.signal);
+        await terminal.words(text);
+      },
+    }),
+  );
   if (!answer.text.endsWith('\n')) await terminal.line();
   return answer;
 }

@@ -124,15 +124,17 @@ async function answerOnce(
   const { sampling, flags } = ready;
   const { terminal } = ready.context;
   const json = flags.json === true;
-  const { text, done } = await answerOf(ready, {
-    prompt,
-    progress,
-    signal,
-    async onToken(token) {
-      if (json) await terminal.json({ type: 'token', id: token.id, text: token.text });
-      else await terminal.words(token.text);
-    },
-  }).finally(() => terminal.endOfWords());
+  const { text, done } = await terminal.allWordsOf(
+    answerOf(ready, {
+      prompt,
+      progress,
+      signal,
+      async onToken(token) {
+        if (json) await terminal.json({ type: 'token', id: token.id, text: token.text });
+        else await terminal.words(token.text);
+      },
+    }),
+  );
   if (json) await terminal.json(doneDocument(done, sampling.seed));
   else if (!text.endsWith('\n')) await terminal.line();
   if (flags.verbose === true)

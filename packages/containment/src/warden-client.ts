@@ -18,9 +18,9 @@ import {
   type SandboxSupport,
   type Violation,
 } from './sandbox.ts';
-import { type FromWarden, line, lineReader, type ToWarden } from './linux/control.ts';
-import { escapeBytes } from './linux/escape.ts';
-import { KILL_MS_MAX, START_MS_MAX, STDERR_TAIL_BYTES } from './linux/limits.ts';
+import { type FromWarden, line, lineReader, type ToWarden } from './warden/control.ts';
+import { escapeBytes } from './warden/escape.ts';
+import { KILL_MS_MAX, START_MS_MAX, STDERR_TAIL_BYTES } from './warden/limits.ts';
 
 /** What an engine's environment may contain: nothing that Node or the loader obeys. */
 const ENV_NAME = /^(MINIKEEP|GGML|LLAMA)_[A-Z0-9_]{1,48}$/;

@@ -2,10 +2,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { X64 } from '../src/linux/arch.ts';
-import { lineReader } from '../src/linux/control.ts';
 import { describeSend } from '../src/linux/decoy.ts';
 import { describe as describeCall } from '../src/linux/describe.ts';
-import { escapeBytes, escapeText } from '../src/linux/escape.ts';
 import { FileTable, remoteFileSystem } from '../src/linux/files.ts';
 import { parseIdMap, uidCandidates } from '../src/linux/identity.ts';
 import { Judge } from '../src/linux/judge.ts';
@@ -14,6 +12,8 @@ import type { ReadableMemory } from '../src/linux/memory.ts';
 import { readString } from '../src/linux/memory.ts';
 import type { Phase } from '../src/linux/rules.ts';
 import { decodeAddress, decodeDnsQuestion, formatIpv6, socketName } from '../src/linux/sockaddr.ts';
+import { lineReader } from '../src/warden/control.ts';
+import { escapeBytes, escapeText } from '../src/warden/escape.ts';
 import { dnsQuestion, inet } from './hostile/attacked.ts';
 
 const RUNS = process.env['MINIKEEP_LONG'] === '1' ? 200_000 : 5_000;

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { ViolationKind } from '../src/index.ts';
-import { Recorder, recordBytesMax } from '../src/linux/recorder.ts';
+import { Recorder, recordBytesMax } from '../src/warden/recorder.ts';
 
 const attempt = (operation: string, kind: ViolationKind = 'network') => ({
   kind,

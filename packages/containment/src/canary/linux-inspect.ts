@@ -19,6 +19,12 @@ const text = (file: string): string => {
 const field = (status: string, name: string): string =>
   new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1]?.trim() ?? 'unknown';
 
+/** What /proc says after the name in parentheses: state, parent, group, session, terminal. Empty without the process. */
+function stat(pid: number): string[] {
+  const line = text(`/proc/${pid}/stat`);
+  return line === '' ? [] : line.slice(line.lastIndexOf(')') + 2).split(' ');
+}
+
 export function parentOf(pid: number): number | undefined {
   const parent = Number(field(text(`/proc/${pid}/status`), 'PPid'));
   return Number.isInteger(parent) && parent > 0 ? parent : undefined;
@@ -28,9 +34,7 @@ export function parentOf(pid: number): number | undefined {
 export function inspectProcess(pid: number): CanaryInspection[] {
   const status = text(`/proc/${pid}/status`);
   const limits = text(`/proc/${pid}/limits`);
-  const stat = text(`/proc/${pid}/stat`);
-  // After the name in parentheses: state, parent, group, session, terminal.
-  const [, , , session, terminal] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const [, , , session, terminal] = stat(pid);
   const uids = field(status, 'Uid').split(/\s+/);
   const capabilities = ['CapInh', 'CapPrm', 'CapEff', 'CapAmb'].map((name) => field(status, name));
   const core =
@@ -52,7 +56,7 @@ export function inspectProcess(pid: number): CanaryInspection[] {
     {
       name: 'process-terminal',
       title: 'it has its own session and no terminal',
-      ok: terminal === '0' && session !== undefined && session !== sessionOf(process.pid),
+      ok: terminal === '0' && session !== undefined && session !== stat(process.pid)[3],
       finding: `session ${session ?? 'unknown'}, terminal ${terminal ?? 'unknown'}`,
     },
     {
@@ -68,11 +72,6 @@ export function inspectProcess(pid: number): CanaryInspection[] {
       finding: `oom_score_adj ${score}`,
     },
   ];
-}
-
-function sessionOf(pid: number): string | undefined {
-  const stat = text(`/proc/${pid}/stat`);
-  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[3];
 }
 
 /** Where the kernel would put core files. */
@@ -107,11 +106,8 @@ export function watchCores(): () => CanaryInspection {
   };
 }
 
-const gone = (pid: number): boolean => {
-  const stat = text(`/proc/${pid}/stat`);
-  // A zombie is dead: only its parent's attention is missing.
-  return stat === '' || /^[ZX]/.test(stat.slice(stat.lastIndexOf(')') + 2));
-};
+/** A zombie is dead: only its parent's attention is missing. */
+const gone = (pid: number): boolean => [undefined, 'Z', 'X'].includes(stat(pid)[0]);
 
 /** How a platform tells a process's parent and its end. */
 export interface Kinship {

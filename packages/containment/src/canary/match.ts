@@ -2,8 +2,8 @@
  * Judges one item: what the canary observed against what the sandbox reported. Pure. The canary's word counts only
  * where it says that it was NOT refused; that an attempt was seen, only the sandbox can say.
  */
-import { escapeText } from '../linux/escape.ts';
 import type { SandboxExit, Violation } from '../sandbox.ts';
+import { escapeText } from '../warden/escape.ts';
 import { type Facts, fill } from './facts.ts';
 import { OuterFilter } from './outside.ts';
 import type { CanaryItem, Expectation } from './types.ts';

@@ -1,5 +1,5 @@
 /** The program that agents start on macOS, one for each engine. */
 import { MACOS_COMMANDS } from './commands.ts';
-import { serveWarden } from './serve.ts';
+import { serveSeatbelt } from './warden.ts';
 
-serveWarden(MACOS_COMMANDS);
+serveSeatbelt(MACOS_COMMANDS);

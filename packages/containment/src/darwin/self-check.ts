@@ -6,8 +6,8 @@ import { mkdtempSync, realpathSync, rmSync, writeFileSync, existsSync } from 'no
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { SandboxSupport } from '../sandbox.ts';
-import { escapeText } from '../linux/escape.ts';
-import { nodeOptions } from '../linux/node-options.ts';
+import { escapeText } from '../warden/escape.ts';
+import { nodeOptions } from '../warden/node-options.ts';
 import type { Commands } from './commands.ts';
 import { type Clock, LogWatch, newTag } from './log-watch.ts';
 import { seatbeltProfile } from './profile.ts';

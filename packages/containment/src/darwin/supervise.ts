@@ -7,13 +7,14 @@
 import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { MinikeepError } from '@minikeep/protocol';
-import type { Attempt } from '../linux/attempt.ts';
-import type { FromWarden, WardenJob } from '../linux/control.ts';
-import { escapeBytes } from '../linux/escape.ts';
-import { STDERR_TAIL_BYTES } from '../linux/limits.ts';
-import { nodeOptions } from '../linux/node-options.ts';
-import { Recorder, type RefusedBy } from '../linux/recorder.ts';
 import type { Violation } from '../sandbox.ts';
+import type { Attempt } from '../warden/attempt.ts';
+import type { FromWarden, WardenJob } from '../warden/control.ts';
+import { escapeBytes } from '../warden/escape.ts';
+import { STDERR_TAIL_BYTES } from '../warden/limits.ts';
+import { nodeOptions } from '../warden/node-options.ts';
+import { Recorder, type RefusedBy } from '../warden/recorder.ts';
+import type { Supervised } from '../warden/serve.ts';
 import type { Commands } from './commands.ts';
 import { guard } from './guard.ts';
 import { isKnownAtStart } from './known.ts';
@@ -39,13 +40,6 @@ const CRASH_CODES: Readonly<Record<number, string>> = {
   10: 'SIGBUS',
   11: 'SIGSEGV',
 };
-
-export interface Supervised {
-  seal(): void;
-  kill(reason: string): void;
-  /** Resolves after the last message was reported. */
-  readonly ended: Promise<void>;
-}
 
 export interface SuperviseParts {
   readonly commands: Commands;

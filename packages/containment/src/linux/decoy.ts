@@ -2,12 +2,12 @@
  * Sockets for the canary: so that the record says where an attempt was going, the program gets an unconnected Unix
  * socket instead of a network one, for a few calls and a short time. Nothing can leave through it.
  */
+import { type Decision, ERRNO, fails, returns } from '../warden/attempt.ts';
+import { ADDRESS_BYTES_MAX, DNS_BYTES_MAX } from '../warden/limits.ts';
 import type { Arch } from './arch.ts';
 import { numberOf } from './arch.ts';
-import { type Decision, ERRNO, fails, returns } from './attempt.ts';
 import { addressAt } from './describe.ts';
 import { libc } from './libc.ts';
-import { ADDRESS_BYTES_MAX, DNS_BYTES_MAX } from './limits.ts';
 import type { ReadableMemory } from './memory.ts';
 import { decodeDnsQuestion, socketName } from './sockaddr.ts';
 

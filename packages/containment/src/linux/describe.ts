@@ -1,7 +1,7 @@
 /** Says of each refused call what kind of attempt it is and where it aimed, as data: one row a call. */
 import type { ViolationKind } from '../sandbox.ts';
-import { escapeBytes, escapeText } from './escape.ts';
-import { ADDRESS_BYTES_MAX } from './limits.ts';
+import { escapeBytes, escapeText } from '../warden/escape.ts';
+import { ADDRESS_BYTES_MAX } from '../warden/limits.ts';
 import { readString, type ReadableMemory } from './memory.ts';
 import { decodeAddress } from './sockaddr.ts';
 

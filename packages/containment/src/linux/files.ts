@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { MinikeepError } from '@minikeep/protocol';
-import { ALLOWED_FILES_MAX } from './limits.ts';
+import { ALLOWED_FILES_MAX } from '../warden/limits.ts';
 
 /** program: Node's and the system's own. data: a model or slice, untrusted; opening one ends the start phase. */
 export type FileRole = 'program' | 'data';

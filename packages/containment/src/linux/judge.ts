@@ -2,9 +2,9 @@
  * Decides each notification: let go on (registers only), answer from the warden's own knowledge, or refuse and name.
  * Everything that the engine controls comes in through `args` and `memory`; nothing here trusts it.
  */
-import { type Arch, syscallNames } from './arch.ts';
-import { type Attempt, CONTINUE, type Decision, ERRNO, fails, returns } from './attempt.ts';
 import type { SandboxPurpose } from '../sandbox.ts';
+import { type Attempt, CONTINUE, type Decision, ERRNO, fails, returns } from '../warden/attempt.ts';
+import { type Arch, syscallNames } from './arch.ts';
 import { Decoys, refuseSocketCall } from './decoy.ts';
 import { describe } from './describe.ts';
 import type { FileTable } from './files.ts';

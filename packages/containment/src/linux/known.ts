@@ -3,7 +3,7 @@
  * reason. Nothing is let through by a row: the answer is a fixed error or a frozen copy, so an attacker who hides
  * among them gains nothing, and beyond `times_max` even these are recorded.
  */
-import { ERRNO } from './attempt.ts';
+import { ERRNO } from '../warden/attempt.ts';
 import type { Phase } from './rules.ts';
 
 /** Served as copies in memory, made once per opening; `maps` is the engine's own list of mappings. */

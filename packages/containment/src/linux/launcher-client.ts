@@ -2,11 +2,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, readSync, writeSync } from 'node:fs';
 import { MinikeepError, toMinikeepError } from '@minikeep/protocol';
+import { START_MS_MAX } from '../warden/limits.ts';
 import type { Arch } from './arch.ts';
 import { receive } from './handover.ts';
 import type { LauncherFault, LauncherJob, LauncherReady, LauncherReply } from './launcher-job.ts';
 import { makePipe, makeSocketPair } from './libc.ts';
-import { START_MS_MAX } from './limits.ts';
 import { Listener } from './notify.ts';
 import { watchReadable } from './readable.ts';
 

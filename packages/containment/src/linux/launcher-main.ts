@@ -14,6 +14,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
+import { ENGINE_RLIMITS, RLIMIT_NPROC } from '../warden/limits.ts';
 import { hostArch, numberOf } from './arch.ts';
 import { compile, encode } from './bpf.ts';
 import { prepareSend } from './handover.ts';
@@ -26,7 +27,6 @@ import {
   type LauncherReply,
 } from './launcher-job.ts';
 import { addressOf, libc } from './libc.ts';
-import { ENGINE_RLIMITS, RLIMIT_NPROC } from './limits.ts';
 import { FALLBACK_UID } from './identity.ts';
 import { programImage } from './program-image.ts';
 import { FILTER_ALLOW, FILTER_ERRNO } from './rules.ts';

@@ -3,9 +3,9 @@
  * engine made itself undumpable, can't reach a process that gets the same id later, and is the same for all threads.
  */
 import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { PATH_BYTES_MAX } from '../warden/limits.ts';
 import { numberOf, type Arch } from './arch.ts';
 import { libc } from './libc.ts';
-import { PATH_BYTES_MAX } from './limits.ts';
 
 /** First address that no program can have (x86-64 and arm64 with 48 bits). */
 const USER_END = 0x8000_0000_0000n;

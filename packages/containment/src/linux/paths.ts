@@ -3,13 +3,13 @@
  * server. The warden answers from its list of exact files, opens those itself and hands the descriptor over.
  */
 import nodePath from 'node:path';
+import { type Decision, ERRNO, fails, returns } from '../warden/attempt.ts';
+import { PATH_BYTES_MAX } from '../warden/limits.ts';
 import type { Arch } from './arch.ts';
-import { type Decision, ERRNO, fails, returns } from './attempt.ts';
 import { pathText } from './describe.ts';
 import { type AllowedFile, type FileTable, openAllowed } from './files.ts';
 import { frozenFile, openFrozen } from './frozen.ts';
 import { ABSENT_PATHS, LOADER_SUBFOLDERS, LOADER_TIMES_MAX } from './known.ts';
-import { PATH_BYTES_MAX } from './limits.ts';
 import { readString, type ReadableMemory } from './memory.ts';
 import type { Phase } from './rules.ts';
 import { FOLDER_FACTS, PIPE_FACTS, packStat, packStatx, type StatFacts } from './stat.ts';

@@ -2,12 +2,12 @@
 import { openSync, readFileSync } from 'node:fs';
 import { toMinikeepError } from '@minikeep/protocol';
 import type { SandboxSupport } from '../sandbox.ts';
+import { START_MS_MAX } from '../warden/limits.ts';
+import { nodeOptions } from '../warden/node-options.ts';
 import { hostArch, numberOf } from './arch.ts';
 import { machineUidCandidates } from './identity.ts';
 import { handshake, startLauncher } from './launcher-client.ts';
 import { EngineMemory } from './memory.ts';
-import { START_MS_MAX } from './limits.ts';
-import { nodeOptions } from './node-options.ts';
 import type { Listener } from './notify.ts';
 
 export const MECHANISM = 'seccomp user notification';

@@ -3,8 +3,8 @@
  * stays with the listener instead of going round by the event loop, which halves the time of a start.
  */
 import { closeSync } from 'node:fs';
+import { type Attempt, type Decision, ERRNO } from '../warden/attempt.ts';
 import type { Arch } from './arch.ts';
-import { type Attempt, type Decision, ERRNO } from './attempt.ts';
 import type { Judge } from './judge.ts';
 import { EngineMemory, type EngineUser, type ReadableMemory } from './memory.ts';
 import type { Listener, Notification } from './notify.ts';

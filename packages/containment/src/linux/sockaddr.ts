@@ -2,7 +2,7 @@
  * Names what a socket address, a socket call's arguments or a DNS question aim at. The bytes come from hostile
  * memory: nothing is read beyond what was really copied, and nothing here throws.
  */
-import { escapeBytes } from './escape.ts';
+import { escapeBytes } from '../warden/escape.ts';
 
 const FAMILIES: Readonly<Record<number, string>> = {
   0: 'unspec',

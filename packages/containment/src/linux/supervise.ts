@@ -3,18 +3,19 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { Socket } from 'node:net';
 import path from 'node:path';
 import type { SandboxExit } from '../sandbox.ts';
+import type { Attempt } from '../warden/attempt.ts';
+import type { FromWarden, WardenJob } from '../warden/control.ts';
+import { escapeBytes, escapeTail } from '../warden/escape.ts';
+import { STDERR_TAIL_BYTES } from '../warden/limits.ts';
+import { nodeOptions } from '../warden/node-options.ts';
+import { Recorder, type RefusedBy } from '../warden/recorder.ts';
+import type { Supervised } from '../warden/serve.ts';
 import { hostArch } from './arch.ts';
-import type { Attempt } from './attempt.ts';
-import type { FromWarden, WardenJob } from './control.ts';
-import { escapeBytes, escapeTail } from './escape.ts';
 import { FileTable } from './files.ts';
 import { machineUidCandidates } from './identity.ts';
 import { Judge } from './judge.ts';
 import { handshake, startLauncher } from './launcher-client.ts';
 import { libraryClosure, LOADER_CACHE } from './libraries.ts';
-import { STDERR_TAIL_BYTES } from './limits.ts';
-import { nodeOptions } from './node-options.ts';
-import { Recorder, type RefusedBy } from './recorder.ts';
 import { CRASH_SIGNALS, SIGABRT } from './rules.ts';
 import { serve, type Serving } from './serve.ts';
 
@@ -27,13 +28,6 @@ const CRASH_NAMES: Readonly<Record<number, string>> = {
   8: 'SIGFPE',
   11: 'SIGSEGV',
 };
-
-export interface Supervised {
-  seal(): void;
-  kill(reason: string): void;
-  /** Resolves after the last message was reported. */
-  readonly ended: Promise<void>;
-}
 
 /** What the loader and Node read besides the job's own files. */
 function programFiles(job: WardenJob): {

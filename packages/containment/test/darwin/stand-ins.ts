@@ -96,9 +96,9 @@ export function standIns(): StandIns {
   const warden = path.join(folder, 'warden.ts');
   writeFileSync(
     warden,
-    `import { serveWarden } from '${source('../../src/darwin/serve.ts')}';
+    `import { serveSeatbelt } from '${source('../../src/darwin/warden.ts')}';
 import { standInCommands } from '${source('stand-ins.ts')}';
-serveWarden(standInCommands(${JSON.stringify(folder)}));
+serveSeatbelt(standInCommands(${JSON.stringify(folder)}));
 `,
   );
   return {

@@ -1,20 +1,34 @@
 /**
- * The warden of macOS: one process for one engine, speaking with its agent as Linux's does (control.ts). Seatbelt
- * refuses; this process starts, watches and ends. It ends when its agent does, and its engine with it.
+ * What a warden's process does on every platform: speaks with its agent, one line a message, and lives as long as it.
  *
  * Descriptors: 0 control from the agent, 1 control to it, 3 the engine's stdin, 4 the engine's stdout.
  */
-import { realpathSync } from 'node:fs';
 import { toMinikeepError } from '@minikeep/protocol';
-import { type FromWarden, line, lineReader, type ToWarden } from '../linux/control.ts';
-import type { Commands } from './commands.ts';
-import { selfCheck } from './self-check.ts';
-import { supervise, type Supervised } from './supervise.ts';
+import type { SandboxSupport } from '../sandbox.ts';
+import { type FromWarden, line, lineReader, type ToWarden, type WardenJob } from './control.ts';
 
-const ENGINE_STDIN = 3;
-const ENGINE_STDOUT = 4;
+/** Descriptors of the engine's pipes in the warden's process. */
+export const ENGINE_WIRES = { stdin: 3, stdout: 4 } as const;
 
-export function serveWarden(commands: Commands): void {
+/** An engine that runs under this warden. */
+export interface Supervised {
+  seal(): void;
+  kill(reason: string): void;
+  /** Resolves after the last message was reported. */
+  readonly ended: Promise<void>;
+}
+
+export interface WardenParts {
+  /** Whether a sandbox is possible here. */
+  readonly probe: () => Promise<SandboxSupport>;
+  readonly supervise: (
+    job: WardenJob,
+    report: (message: FromWarden) => void,
+  ) => Promise<Supervised>;
+}
+
+/** Serves one agent, whose process id is the program's first argument: one probe or one engine, then it ends. */
+export function serveWarden({ probe, supervise }: WardenParts): void {
   const report = (message: FromWarden): void => {
     process.stdout.write(line(message));
   };
@@ -27,28 +41,23 @@ export function serveWarden(commands: Commands): void {
     report({ type: 'failed', code, message, next });
     leave(1);
   };
-  /** The guard ends the engine with us. */
+  /** The engine ends with us: the kernel (Linux) or its guard (macOS) sees to it. */
   const agentGone = (): void => void process.kill(process.pid, 'SIGKILL');
 
   let supervised: Promise<Supervised> | undefined;
   const onMessage = (message: ToWarden): void => {
     if (message.type === 'probe' && supervised === undefined) {
-      const machine = {
-        platform: process.platform,
-        arch: process.arch,
-        node: realpathSync(process.execPath),
-      };
-      selfCheck(commands, machine).then((support) => {
+      probe().then((support) => {
         report({ type: 'support', support });
         leave(0);
       }, fail);
     } else if (message.type === 'start' && supervised === undefined) {
-      const wires = { stdin: ENGINE_STDIN, stdout: ENGINE_STDOUT };
-      supervised = supervise(message.job, { commands, wires, report });
+      supervised = supervise(message.job, report);
       supervised.then((s) => s.ended.then(() => leave(0), fail), fail);
     } else if (message.type === 'seal') supervised?.then((s) => s.seal(), fail);
     else if (message.type === 'kill') supervised?.then((s) => s.kill(message.reason), fail);
   };
+  if (process.ppid !== Number(process.argv[2])) agentGone();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGPIPE'] as const)
     process.on(signal, () => undefined);
   process.stdout.on('error', agentGone);
@@ -58,5 +67,4 @@ export function serveWarden(commands: Commands): void {
   );
   process.stdin.on('end', agentGone);
   process.stdin.on('error', agentGone);
-  if (process.ppid !== Number(process.argv[2])) agentGone();
 }

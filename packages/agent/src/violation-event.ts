@@ -8,11 +8,13 @@ export function violationEvent(
   violation: Violation,
   node: string,
   deployment: string,
+  epoch: number,
 ): ViolationMessage {
   const cut = (text: string): string => text.slice(0, TEXT_LENGTH_MAX);
   return {
     node,
     deployment,
+    epoch,
     instance: cut(violation.instance),
     sequence: violation.sequence,
     purpose: violation.purpose,

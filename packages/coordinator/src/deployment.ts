@@ -66,6 +66,8 @@ export class Deployment {
   /** A node's record of refused attempts has a hole. */
   #blind = false;
   #diagnosing = false;
+  /** A stream broke, and a better reason may still come. */
+  #brokeTimer: NodeJS.Timeout | undefined;
   #unloaded: Promise<void> | undefined;
 
   constructor(options: DeploymentOptions) {
@@ -197,10 +199,9 @@ export class Deployment {
       return;
     }
     if (event.value.deployment !== this.name) return;
+    if (event.$case === 'engineLog' || event.value.epoch !== this.epoch) return;
     if (event.$case === 'violation') this.#violations += event.value.count;
-    if (event.$case === 'violation' || event.$case === 'engineLog') return;
-    if (event.value.epoch !== this.epoch) return;
-    if (event.$case === 'stepFault')
+    else if (event.$case === 'stepFault')
       this.#pipeline?.stepFailed(event.value.step, stepFailed(place, event.value));
     else if (event.$case === 'pipelineFault') this.#streamBroke(streamLost(place, event.value));
     else if (!event.value.unexpected) return;
@@ -261,16 +262,22 @@ export class Deployment {
   async #diagnose(silentMs: number): Promise<void> {
     if (this.#diagnosing) return;
     this.#diagnosing = true;
-    const error = await diagnose({
-      deployment: this.name,
-      stages: this.plan.stages,
-      silentMs,
-      gpu: this.plan.context.gpu,
-      signal: this.#over.signal,
-    });
-    this.#diagnosing = false;
-    if (error === undefined) this.#pipeline?.stillWorking();
-    else this.fail(error);
+    try {
+      const error = await diagnose({
+        deployment: this.name,
+        stages: this.plan.stages,
+        silentMs,
+        gpu: this.plan.context.gpu,
+        signal: this.#over.signal,
+      });
+      if (error === undefined) this.#pipeline?.stillWorking();
+      else this.fail(error);
+    } catch (thrown) {
+      // Nobody waits for a diagnosis: what goes wrong in it must still end the answers.
+      this.fail(toMinikeepError(thrown));
+    } finally {
+      this.#diagnosing = false;
+    }
   }
 
   #placeOf(node: NodeLink): Place | undefined {
@@ -283,12 +290,13 @@ export class Deployment {
   }
 
   #streamBroke(error: MinikeepError): void {
-    if (this.#over.signal.aborted) return;
-    setTimeout(() => this.fail(error), BETTER_REASON_MS);
+    if (this.over) return;
+    this.#brokeTimer ??= setTimeout(() => this.fail(error), BETTER_REASON_MS);
   }
 
   #stop(error: MinikeepError): void {
     if (this.#over.signal.aborted) return;
+    clearTimeout(this.#brokeTimer);
     this.#over.abort(error);
     this.#options.results.forget(this.name, this.epoch);
     this.#pipeline?.fail(error);

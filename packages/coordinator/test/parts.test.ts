@@ -10,7 +10,7 @@ import { DigestIndex, fileIdentity } from '../src/digest-index.ts';
 import { Deployment, type DeploymentOptions } from '../src/deployment.ts';
 import { leastSealed } from '../src/seal.ts';
 import { samplingParams } from '../src/sampling.ts';
-import { SealLevel } from '@minikeep/protocol/v1';
+import { SealLevel, Violation } from '@minikeep/protocol/v1';
 import { ViolationLog } from '../src/violation-log.ts';
 
 let folder = '';
@@ -91,6 +91,7 @@ describe('the violation log', () => {
     seenBy: [],
     count,
     stopped: false,
+    epoch: 1,
   });
 
   it('tells what was and then what comes, each once', async () => {
@@ -128,6 +129,27 @@ describe('a configuration', () => {
   });
 });
 
+/** On one node, with only what nodeEvent looks at. */
+function bareDeployment(epoch: number) {
+  const node = { name: 'node-1' };
+  const stages = [{ node, layers: [0, 4] }];
+  const options = { name: 'run', epoch, plan: { stages } } as unknown as DeploymentOptions;
+  return { node, deployment: new Deployment(options) };
+}
+
+it('a deployment counts the attempts of its own epoch', () => {
+  const { node, deployment } = bareDeployment(2);
+  const attempts = (of: string, epoch: number, count: number): void =>
+    deployment.nodeEvent(node as never, {
+      $case: 'violation',
+      value: Violation.fromPartial({ deployment: of, epoch, count }),
+    });
+  attempts('run', 2, 3);
+  attempts('run', 1, 5);
+  attempts('other', 2, 7);
+  expect(deployment.violations).toBe(3);
+});
+
 describe('the level of the seal', () => {
   const { SEAL_LEVEL_NONE: none, SEAL_LEVEL_BLIND: blind, SEAL_LEVEL_ENGINE: engine } = SealLevel;
 
@@ -138,11 +160,7 @@ describe('the level of the seal', () => {
   });
 
   it('is blind once a node has lost the record of attempts, and not for lost log lines', () => {
-    const node = { name: 'node-1' };
-    const stages = [{ node, layers: [0, 4] }];
-    // Only what nodeEvent looks at.
-    const options = { name: 'run', epoch: 1, plan: { stages } } as unknown as DeploymentOptions;
-    const deployment = new Deployment(options);
+    const { node, deployment } = bareDeployment(1);
     const lose = (violations: number): void =>
       deployment.nodeEvent(node as never, {
         $case: 'eventsDropped',

@@ -122,6 +122,8 @@ export interface Violation {
   seenBy: string[];
   count: number;
   stopped: boolean;
+  /** Of the deployment; 0 for a canary. */
+  epoch: number;
 }
 
 /** One way out that the canary tried. */
@@ -810,6 +812,7 @@ function createBaseViolation(): Violation {
     seenBy: [],
     count: 0,
     stopped: false,
+    epoch: 0,
   };
 }
 
@@ -853,6 +856,9 @@ export const Violation: MessageFns<Violation> = {
     }
     if (message.stopped !== false) {
       writer.uint32(104).bool(message.stopped);
+    }
+    if (message.epoch !== 0) {
+      writer.uint32(112).uint32(message.epoch);
     }
     return writer;
   },
@@ -974,6 +980,14 @@ export const Violation: MessageFns<Violation> = {
             message.stopped = reader.bool();
             continue;
           }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.epoch = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1004,6 +1018,7 @@ export const Violation: MessageFns<Violation> = {
     message.seenBy = object.seenBy?.map((e) => e) || [];
     message.count = object.count ?? 0;
     message.stopped = object.stopped ?? false;
+    message.epoch = object.epoch ?? 0;
     return message;
   },
 };

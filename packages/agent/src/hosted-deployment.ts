@@ -207,7 +207,10 @@ export class HostedDeployment {
         return;
       }
       case 'violation':
-        hub.emit({ $case: 'violation', value: violationEvent(event.violation, node, deployment, epoch) });
+        hub.emit({
+          $case: 'violation',
+          value: violationEvent(event.violation, node, deployment, epoch),
+        });
         return;
       case 'step_error': {
         this.#stage?.dropped();

@@ -18,6 +18,8 @@ from .noise import noisy, normal_form, pseudoword, reworded, wrap
 
 FACTS = Path(__file__).resolve().parent.parent / "facts"
 WIDER = FACTS / "wider"
+NATURAL_WEIGHT = 3.0
+"""Of a line of `facts/wider/_offtopic_natural.txt`, which stands for itself only; a line of the grammar has up to 20."""
 FRAMES = ("what", "whats", "how", "fix", "why", "ask")
 OFF_TOPIC = "offtopic"
 ANSWER_CHARACTERS_MAX = 420
@@ -65,7 +67,8 @@ class Corpus:
         off = yaml.safe_load((facts / "_offtopic.yaml").read_text())
         off["words"] |= more["off_topic"]["words"]
         questions = [parse(line, off["words"]) for line in [*off["questions"], *more["off_topic"]["questions"]]]
-        weights = tuple(min(400.0, count(q)) ** 0.5 for q in questions)
+        weights = tuple(min(400.0, count(q)) ** 0.5 for q in questions) + (NATURAL_WEIGHT,) * len(more["natural"])
+        questions += [parse(line) for line in more["natural"]]
         self.off_topic = Topic(
             OFF_TOPIC, tuple(off["think"]), tuple(off["answer"]), tuple(("ask", q) for q in questions), weights
         )
@@ -115,7 +118,7 @@ class Corpus:
 def _wider(folder: Path | None) -> dict[str, dict]:
     """What `facts/wider` adds; nothing without a folder."""
     if folder is None:
-        return {"frames": {}, "synonyms": {}, "phrases": {}, "off_topic": {"words": {}, "questions": []}}
+        return {"frames": {}, "synonyms": {}, "phrases": {}, "off_topic": {"words": {}, "questions": []}, "natural": []}
     phrases: dict[str, dict[str, list[str]]] = {}
     for file in sorted(folder.glob("[0-9]*.yaml")):
         for name, frames in yaml.safe_load(file.read_text()).items():
@@ -123,7 +126,9 @@ def _wider(folder: Path | None) -> dict[str, dict]:
                 found = lines.strip().splitlines() if isinstance(lines, str) else lines
                 phrases.setdefault(name, {}).setdefault(frame, []).extend(found)
     rest = {name: yaml.safe_load((folder / f"_{name}.yaml").read_text()) for name in ("frames", "synonyms")}
-    return {**rest, "phrases": phrases, "off_topic": yaml.safe_load((folder / "_offtopic.yaml").read_text())}
+    off_topic = yaml.safe_load((folder / "_offtopic.yaml").read_text())
+    natural = (folder / "_offtopic_natural.txt").read_text().splitlines()
+    return {**rest, "phrases": phrases, "off_topic": off_topic, "natural": natural}
 
 
 def _topic(entry: dict[str, object], words: dict[str, list[str]], more: dict[str, object]) -> Topic:

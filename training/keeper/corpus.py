@@ -18,7 +18,7 @@ from .noise import noisy, normal_form, pseudoword, reworded, wrap
 
 FACTS = Path(__file__).resolve().parent.parent / "facts"
 WIDER = FACTS / "wider"
-NATURAL_WEIGHT = 3.0
+NATURAL_WEIGHT = 2.0
 """Of a line of `facts/wider/_offtopic_natural.txt`, which stands for itself only; a line of the grammar has up to 20."""
 FRAMES = ("what", "whats", "how", "fix", "why", "ask")
 OFF_TOPIC = "offtopic"

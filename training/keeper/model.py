@@ -125,11 +125,21 @@ class Keeper(nn.Module):
         losses[wanted] = F.cross_entropy(logits, ids[:, 1:][wanted], reduction="none")
         return losses.sum(1)
 
-    def loss(self, ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted next-token loss (sum, sum of weights). weights: [batch, tokens], of each token as a target."""
+    @torch.inference_mode()
+    def probabilities(self, ids: Tensor, weights: Tensor) -> Tensor:
+        """What this network expects at each weighted token: [weighted tokens, vocabulary]."""
+        rows = self.rows(ids[:, :-1])
+        return (rows[weights[:, 1:] > 0] @ self.token_embd.weight.T).softmax(-1)
+
+    def loss(self, ids: Tensor, weights: Tensor, wanted_probabilities: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Weighted next-token loss (sum, sum of weights). weights: [batch, tokens], of each token as a target.
+
+        wanted_probabilities: [weighted tokens, vocabulary], learned from instead of the tokens that stand there.
+        """
         rows = self.rows(ids[:, :-1])
         wanted = weights[:, 1:] > 0
         logits = rows[wanted] @ self.token_embd.weight.T
-        each = F.cross_entropy(logits, ids[:, 1:][wanted], reduction="none")
+        targets = ids[:, 1:][wanted] if wanted_probabilities is None else wanted_probabilities.clone()
+        each = F.cross_entropy(logits, targets, reduction="none")
         weight = weights[:, 1:][wanted]
         return (each * weight).sum(), weight.sum()

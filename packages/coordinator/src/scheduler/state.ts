@@ -68,6 +68,8 @@ export interface SchedulerState {
   readonly inFlight: StepInFlight[];
   /** When a result last came, or the pipeline last went from empty to busy. */
   progressMs: number;
+  /** When the stages were last looked at and found to be computing. */
+  lookedMs: number;
   /** Slowest time of a step per row and at all, decaying; what silence is measured by. 0: not known yet. */
   slowestStepMs: number;
   slowestRowMs: number;
@@ -86,6 +88,7 @@ export function newScheduler(config: SchedulerConfig): SchedulerState {
     endings: [],
     inFlight: [],
     progressMs: 0,
+    lookedMs: 0,
     slowestStepMs: 0,
     slowestRowMs: 0,
     stalledReported: false,

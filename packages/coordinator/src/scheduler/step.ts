@@ -41,7 +41,7 @@ export function step(state: SchedulerState, event: SchedulerEvent): SchedulerSte
       tick(state, event.nowMs, effects);
       break;
     case 'still_working':
-      state.progressMs = event.nowMs;
+      state.lookedMs = event.nowMs;
       state.stalledReported = false;
       break;
     case 'fail':
@@ -156,9 +156,17 @@ function stepFailed(
   const [failed] = index < 0 ? [] : state.inFlight.splice(index, 1);
   if (failed === undefined) return;
   state.progressMs = event.nowMs;
-  // The stages behind the one that refused did not see its operations; closing twice does no harm.
-  state.pendingOps.push(...failed.closes);
-  state.endings.push(...failed.endings);
+  // The stages behind the one that refused did not see its operations; closing twice does no harm, but a slot that
+  // was opened anew since then is another sequence's.
+  const taken = new Set(
+    [...state.active.values()].filter((a) => a.promptSent > 0).map((a) => a.slot),
+  );
+  for (const close of failed.closes)
+    if (!taken.has(close.seq) && !state.pendingOps.some((op) => op.seq === close.seq))
+      state.pendingOps.push(close);
+  // A step that only closes asks nothing that could be refused: whoever refuses it refuses the next one too.
+  if (failed.rows > 0) state.endings.push(...failed.endings);
+  else for (const { id } of failed.endings) effects.push({ type: 'failed', id, error: event.error });
   for (const { id } of failed.spans) {
     const active = state.active.get(id);
     if (active === undefined) continue;
@@ -170,10 +178,10 @@ function stepFailed(
 function tick(state: SchedulerState, nowMs: number, effects: SchedulerEffect[]): void {
   const [oldest] = state.inFlight;
   if (oldest === undefined || state.stalledReported) return;
-  const silentMs = nowMs - state.progressMs;
-  if (silentMs <= silenceLimitMs(state)) return;
+  // Looked at again and again, while the whole silence is told: even one that computes may not do so for ever.
+  if (nowMs - Math.max(state.progressMs, state.lookedMs) <= silenceLimitMs(state)) return;
   state.stalledReported = true;
-  effects.push({ type: 'stalled', step: oldest.step, silentMs });
+  effects.push({ type: 'stalled', step: oldest.step, silentMs: nowMs - state.progressMs });
 }
 
 function failAll(state: SchedulerState, error: MinikeepError, effects: SchedulerEffect[]): void {

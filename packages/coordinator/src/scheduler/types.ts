@@ -47,7 +47,7 @@ export type SchedulerEvent =
     }
   /** Time passes; ask this at least twice a second while steps are in flight. */
   | { readonly type: 'tick'; readonly nowMs: number }
-  /** The stages were found to be computing: the silence is forgiven so far. */
+  /** The stages were found to be computing: they are given the same time again. */
   | { readonly type: 'still_working'; readonly nowMs: number }
   /** The pipeline is gone: everything ends with this error. */
   | { readonly type: 'fail'; readonly error: MinikeepError; readonly nowMs: number };
@@ -102,5 +102,8 @@ export type SchedulerEffect =
       readonly summary: RequestSummary;
     }
   | { readonly type: 'failed'; readonly id: number; readonly error: MinikeepError }
-  /** Nothing came back for longer than such a step can take: find out which stage holds it. */
+  /**
+   * Nothing came back for longer than such a step can take: find out which stage holds it. `silentMs` is all the time
+   * since the last step came back, however often the stages were looked at meanwhile.
+   */
   | { readonly type: 'stalled'; readonly step: number; readonly silentMs: number };

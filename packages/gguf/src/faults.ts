@@ -1,5 +1,5 @@
 /** The reader's errors in one shape: what is wrong, in which file, at which byte. */
-import { MinikeepError } from '@minikeep/protocol';
+import { MinikeepError, toMinikeepError } from '@minikeep/protocol';
 
 /** Escapes what could move a terminal's cursor; text out of a file is written by a stranger. */
 export function printable(text: string, lengthMax = 200): string {
@@ -58,12 +58,16 @@ export function ioFault(thrown: unknown, path: string): MinikeepError {
     case 'ELOOP':
     case 'ENXIO':
       return notAFile(path, 'not a regular file');
-    default:
+    default: {
+      // A machine at its limits is no fault of the file or its disk.
+      const refused = toMinikeepError(thrown);
+      if (refused.code.startsWith('system.')) return refused;
       return make(
         'read_failed',
         `reading failed (${cause.code ?? cause.message})`,
         'Check the disk that holds the file, then try again.',
       );
+    }
   }
 }
 

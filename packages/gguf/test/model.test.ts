@@ -160,3 +160,19 @@ test('a terabyte costs no more than its header', async () => {
   await expect(openModel(endless)).rejects.toMatchObject({ code: 'gguf.key' });
   expect(process.memoryUsage().rss - before).toBeLessThan(64 * 1024 * 1024);
 });
+
+test('a process that may open no more files says so, and does not blame the disk', () => {
+  const source = path.resolve(import.meta.dirname, '../src/index.ts');
+  const script = `
+    import { openSync } from 'node:fs';
+    import { openModel } from ${JSON.stringify(source)};
+    try { for (;;) openSync('/dev/null'); } catch {}
+    await openModel(process.argv[1]).catch((error) => console.log(error.code, error.next));`;
+  const limited = 'ulimit -n 200 && exec "$@"';
+  const node = [process.execPath, '--input-type=module', '--eval', script];
+  const said = execFileSync('/bin/sh', ['-c', limited, 'sh', ...node, file('m.gguf', tiny())], {
+    encoding: 'utf8',
+    cwd: import.meta.dirname,
+  });
+  expect(said).toMatch(/^system\.too_many_files Raise the limit of open files/);
+});

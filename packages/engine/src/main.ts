@@ -18,6 +18,7 @@ import { chooseLibraries } from './native/libraries.ts';
 import { SyncPipe } from './pipe/sync-pipe.ts';
 import { Stage } from './stage/stage.ts';
 import { TextEngine } from './text/text-engine.ts';
+import { NEXT } from './next-steps.ts';
 
 const MESSAGE_LENGTH_MAX = 4000;
 const LOG_MESSAGES_MAX = 200;
@@ -78,7 +79,7 @@ function serveStage(stage: Stage): void {
 
 function notAStep(): MinikeepError {
   return new MinikeepError('frame.malformed', 'a result frame was sent to an engine', {
-    next: 'The sender runs another version or is faulty: restart the deployment.',
+    next: NEXT.wrongSender,
   });
 }
 

@@ -5,6 +5,7 @@
 import { FRAME_EMBD_MAX, MinikeepError } from '@minikeep/protocol';
 import { z } from 'zod';
 import type { FromEngine } from './messages.ts';
+import { trustedNext } from './next-steps.ts';
 
 const CODE = /^[a-z0-9_]{1,40}\.[a-z0-9_]{1,60}$/;
 const LINE_LENGTH_MAX = 4000;
@@ -20,7 +21,7 @@ const line = z
 const fault = z.object({
   code: z.string().regex(CODE).catch('engine.unknown'),
   message: line,
-  next: line,
+  next: z.string().transform(trustedNext),
 });
 const bytes = z.int().min(0);
 const id = z.int().min(0);

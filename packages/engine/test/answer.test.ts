@@ -122,4 +122,18 @@ describe('the end of an answer', () => {
     expect(answer.push(0)).toEqual({ text: '', finish: 'none' });
     expect(answer.push(1)).toEqual({ text: 'a', finish: 'none' });
   });
+
+  it('text that no frame could take is an error of this model, at once or when it was held back', () => {
+    const tooLong = { code: 'engine.text_too_long', next: expect.stringContaining('vocabulary') };
+    const pieces = [new Uint8Array(), bytes('x'.repeat(65_536)), bytes('x'.repeat(65_537))];
+    const answer = new Answer(vocabulary(pieces), params);
+    expect(answer.push(1).text).toHaveLength(65_536);
+    expect(() => answer.push(2)).toThrow(expect.objectContaining(tooLong));
+    // Each broken byte becomes a character of three.
+    const broken = new Answer(vocabulary([new Uint8Array(), new Uint8Array(30_000).fill(0xff)]), {
+      ...params,
+      stop: ['never'],
+    });
+    expect(() => broken.push(1)).toThrow(expect.objectContaining(tooLong));
+  });
 });

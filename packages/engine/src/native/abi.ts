@@ -5,6 +5,7 @@
  */
 import koffi from 'koffi';
 import { MinikeepError } from '@minikeep/protocol';
+import { NEXT } from '../next-steps.ts';
 
 /** `llama_version()` of the libraries that this table belongs to. */
 export const KNOWN_LLAMA_VERSION = '0.4.0-dev';
@@ -146,7 +147,7 @@ export function checkAbi(version: string, defaults: DefaultParams): void {
   throw new MinikeepError(
     'engine.abi_mismatch',
     `the engine's libraries are not the ones that minikeep was made for: ${wrong.slice(0, 4).join('; ')}`,
-    { next: 'Set up again with `npm run build`, which copies the pinned libraries.' },
+    { next: NEXT.pinnedLibraries },
   );
 }
 

@@ -9,6 +9,7 @@ import * as abi from './abi.ts';
 import type { Address, Fields } from './abi.ts';
 import { LogCapture } from './log.ts';
 import type { EngineLibraries } from './libraries.ts';
+import { NEXT } from '../next-steps.ts';
 
 type Signature = string | TypeObject;
 /** Anything that koffi passes as a pointer: an address, a typed array, nothing. */
@@ -71,7 +72,7 @@ export function openBinding(libraries: EngineLibraries) {
     if (loadBackend(file)) backends.push(path.basename(file));
     else if (file === cpuFile)
       throw new MinikeepError('engine.backend', 'the CPU backend cannot be loaded', {
-        next: 'Set up again with `npm run build`.',
+        next: NEXT.setUp,
       });
   f<() => void>('llama_backend_init', 'void', [])();
   const cpu = open(cpuFile);
@@ -286,7 +287,7 @@ function open(file: string): LibraryHandle {
     throw new MinikeepError(
       'engine.library_missing',
       `cannot load ${path.basename(file)}: ${cause instanceof Error ? cause.message : String(cause)}`,
-      { next: 'Set up again with `npm run build`; the system needs glibc and libstdc++.', cause },
+      { next: NEXT.setUpSystem, cause },
     );
   }
 }
@@ -302,6 +303,6 @@ function bestCpu(files: readonly string[]): string {
   }
   if (best !== undefined) return best.file;
   throw new MinikeepError('engine.backend', 'none of the CPU backends runs on this processor', {
-    next: 'Use a machine with an x86-64 or Apple Silicon processor.',
+    next: NEXT.otherMachine,
   });
 }

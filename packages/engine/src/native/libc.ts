@@ -7,6 +7,7 @@ import koffi from 'koffi';
 import { MinikeepError } from '@minikeep/protocol';
 import type { Address } from './abi.ts';
 import type { Pointer } from './binding.ts';
+import { NEXT } from '../next-steps.ts';
 
 const PROT_READ = 1;
 const MAP_PRIVATE = 2;
@@ -32,7 +33,7 @@ export function mapFile(file: string, bytes: number): Address {
     );
     if (address === MAP_FAILED || address === 0n)
       throw new MinikeepError('engine.map_failed', `cannot map ${bytes} bytes of the embedding`, {
-        next: 'Free memory or address space on this node, then load again.',
+        next: NEXT.freeMemory,
       });
     return address;
   } finally {

@@ -4,6 +4,7 @@
  */
 import path from 'node:path';
 import { MinikeepError } from '@minikeep/protocol';
+import { NEXT } from '../next-steps.ts';
 
 export interface EngineLibraries {
   /** libggml-base: tensors, row conversions, log. */
@@ -51,7 +52,7 @@ function missing(what: string): MinikeepError {
     'engine.library_missing',
     `the engine's libraries are incomplete: ${what}`,
     {
-      next: 'Set up again with `npm run build`; it copies the libraries beside the programs.',
+      next: NEXT.copyLibraries,
     },
   );
 }

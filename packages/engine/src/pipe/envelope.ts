@@ -4,6 +4,7 @@
  */
 import { FRAME_BYTES_MAX, MinikeepError } from '@minikeep/protocol';
 import { CHANNEL, CONTROL_BYTES_MAX, ENVELOPE_HEADER_BYTES } from '../messages.ts';
+import { NEXT } from '../next-steps.ts';
 
 export type Channel = (typeof CHANNEL)[keyof typeof CHANNEL];
 
@@ -41,13 +42,13 @@ export function encodeControl(message: unknown): Uint8Array {
   throw new MinikeepError(
     'engine.prompt_too_long',
     `the text and its tokens are ${bytes.byteLength} bytes; the limit is ${CONTROL_BYTES_MAX}`,
-    { next: 'Shorten the text.' },
+    { next: NEXT.shortenText },
   );
 }
 
 function pipeFault(what: string): MinikeepError {
   return new MinikeepError('engine.pipe', `the engine's pipe carries something else: ${what}`, {
-    next: 'The engine is faulty or was taken over: look at its violations, then load it again.',
+    next: NEXT.takenOver,
   });
 }
 

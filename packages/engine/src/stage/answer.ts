@@ -1,7 +1,13 @@
 /**
  * The text of one sequence's answer, token by token: whole characters only, no stop string and no part of one.
  */
-import type { FinishReason, SamplingParams } from '@minikeep/protocol';
+import {
+  FRAME_TEXT_BYTES_MAX,
+  MinikeepError,
+  type FinishReason,
+  type SamplingParams,
+} from '@minikeep/protocol';
+import { NEXT } from '../next-steps.ts';
 import { StopStrings } from './stop-strings.ts';
 
 /** What an answer needs of a vocabulary. */
@@ -30,7 +36,7 @@ export class Answer {
     this.#stops = new StopStrings(params.stop);
   }
 
-  /** The next token of the answer, and the text that it lets out. */
+  /** The next token of the answer, and the text that it lets out. Throws `engine.text_too_long`. */
   push(token: number): AnswerPiece {
     if (this.#finished) return { text: '', finish: 'stop' };
     if (!this.#params.ignore_eog && this.#vocabulary.isEog(token))
@@ -38,7 +44,7 @@ export class Answer {
     const bytes = this.#vocabulary.piece(token, this.#params.special);
     const { text, stopped } = this.#stops.push(this.#decoder.decode(bytes, { stream: true }));
     this.#finished = stopped;
-    return { text, finish: stopped ? 'stop' : 'none' };
+    return { text: sendable(text), finish: stopped ? 'stop' : 'none' };
   }
 
   /** The end: what was held back, an unfinished character as U+FFFD. Empty when called again. */
@@ -46,6 +52,17 @@ export class Answer {
     if (this.#finished) return '';
     this.#finished = true;
     const rest = this.#stops.push(this.#decoder.decode());
-    return rest.stopped ? rest.text : rest.text + this.#stops.flush();
+    return sendable(rest.stopped ? rest.text : rest.text + this.#stops.flush());
   }
+}
+
+/** No real token has so long a text; a model file can give it one, and no frame would take it. */
+function sendable(text: string): string {
+  const bytes = Buffer.byteLength(text);
+  if (bytes <= FRAME_TEXT_BYTES_MAX) return text;
+  throw new MinikeepError(
+    'engine.text_too_long',
+    `one token of the model's vocabulary lets out ${bytes} bytes of text; the limit is ${FRAME_TEXT_BYTES_MAX}`,
+    { next: NEXT.otherFile },
+  );
 }

@@ -8,6 +8,7 @@ import type { Address } from '../native/abi.ts';
 import type { Binding, Pointer } from '../native/binding.ts';
 import { copyMemory, mapFile } from '../native/libc.ts';
 import { embeddingFacts } from './facts.ts';
+import { NEXT } from '../next-steps.ts';
 
 type Convert = (from: Address, to: Pointer, values: number) => void;
 
@@ -52,7 +53,7 @@ export class Embedding {
       const token = tokens[i] ?? -1;
       if (token < 0 || token >= this.rows)
         throw new MinikeepError('engine.token', `token ${token}: the vocabulary has ${this.rows}`, {
-          next: 'Tokenize the prompt with the same model that computes it.',
+          next: NEXT.tokenizeAlike,
         });
       const row = to.subarray(i * this.width, (i + 1) * this.width);
       this.#convert(this.#start + BigInt(token) * this.#rowBytes, row, this.width);
@@ -77,7 +78,7 @@ function converter(binding: Binding, type: string): Convert {
     return binding.base.func(name, 'void', ['void*', 'void*', 'int64']);
   } catch (cause) {
     throw new MinikeepError('engine.embedding_type', `the token embedding has the type ${type}`, {
-      next: 'Quantise the token embedding to another type (llama-quantize --token-embedding-type).',
+      next: NEXT.quantiseEmbedding,
       cause,
     });
   }

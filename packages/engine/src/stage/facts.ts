@@ -16,6 +16,7 @@ import {
 } from '@minikeep/gguf';
 import { MinikeepError } from '@minikeep/protocol';
 import type { LoadStage } from '../messages.ts';
+import { NEXT } from '../next-steps.ts';
 
 /** What the stage has to do besides feeding llama.cpp a batch. */
 export interface StageFacts {
@@ -143,6 +144,6 @@ class Facts {
 
 function wrong(what: string): MinikeepError {
   return new MinikeepError('engine.slice_facts', `the slice does not fit its place: ${what}`, {
-    next: 'Cut the model again: remove the slice cache, then run the command again.',
+    next: NEXT.cutAgain,
   });
 }

@@ -12,6 +12,7 @@ import type { Binding } from '../native/binding.ts';
 import type { Vocabulary } from '../text/vocabulary.ts';
 import { Answer } from './answer.ts';
 import { Sampler } from './sampling.ts';
+import { NEXT } from '../next-steps.ts';
 
 interface Open {
   readonly sampler: Sampler;
@@ -112,7 +113,7 @@ export class Generation {
     const open = this.#open.get(seq);
     if (open !== undefined) return open;
     throw new MinikeepError('engine.sequence', `sequence ${seq} is not open`, {
-      next: 'This is a fault in minikeep: report it.',
+      next: NEXT.report,
     });
   }
 }

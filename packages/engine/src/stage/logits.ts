@@ -3,6 +3,7 @@ import koffi from 'koffi';
 import { FRAME_BYTES_MAX, MinikeepError, type Span, type StepOutput } from '@minikeep/protocol';
 import type { Address } from '../native/abi.ts';
 import type { Binding } from '../native/binding.ts';
+import { NEXT } from '../next-steps.ts';
 
 /** Room for everything in a result besides the logits. */
 const REST_BYTES = 1024 * 1024;
@@ -18,7 +19,7 @@ export function checkLogitsFit(spans: readonly Span[], vocabulary: number, enabl
     enabled
       ? `the logits of ${rows} rows are ${bytes} bytes`
       : 'this stage was loaded without logits',
-    { next: enabled ? 'Ask for fewer rows in one step.' : 'Load the stage with logits.' },
+    { next: enabled ? NEXT.fewerRows : NEXT.withLogits },
   );
 }
 
@@ -36,7 +37,7 @@ export function logitsOf(
     const at = binding.logitsAt(context, row + i);
     if (!at)
       throw new MinikeepError('engine.logits', `row ${row + i} has no logits`, {
-        next: 'This is a fault in minikeep: report it.',
+        next: NEXT.report,
       });
     const logits = new Float32Array(koffi.view(at, vocabulary * 4).slice(0));
     const last = i === span.count - 1 ? sampled : undefined;

@@ -5,6 +5,7 @@ import type { ContextSettings, EngineMemory } from '../messages.ts';
 import { ProgressCallback, type Address } from '../native/abi.ts';
 import type { Binding } from '../native/binding.ts';
 import { bufferBytes, type LogLine } from '../native/log.ts';
+import { NEXT } from '../next-steps.ts';
 
 const FLASH_ATTENTION = { auto: -1, off: 0 } as const;
 /**
@@ -72,7 +73,7 @@ export function newContext(
     throw new MinikeepError(
       'engine.context_failed',
       `${settings.n_seq_max} sequences; llama.cpp allows ${SEQUENCES_MAX}`,
-      { next: 'Ask for fewer parallel sequences.' },
+      { next: NEXT.fewerSequences },
     );
   const exact = settings.mode === 'exact';
   const context = binding.newContext(model, {
@@ -108,7 +109,7 @@ function attachThreads(binding: Binding, context: Address, threads: number): Add
   const pool = binding.poolNew({ ...binding.poolDefaults(threads), poll: POLL });
   if (!pool)
     throw new MinikeepError('engine.threads', `no pool of ${threads} threads could be started`, {
-      next: 'Use fewer threads on this node.',
+      next: NEXT.fewerThreads,
     });
   binding.attachPool(context, pool, null);
   return pool;
@@ -117,6 +118,6 @@ function attachThreads(binding: Binding, context: Address, threads: number): Add
 function failed(binding: Binding, code: string, what: string): MinikeepError {
   const said = binding.log.problem();
   return new MinikeepError(code, said === '' ? what : `${what}: ${said}`, {
-    next: 'Check the file with `minikeep model show FILE`, and the free memory of this node.',
+    next: NEXT.checkFile,
   });
 }

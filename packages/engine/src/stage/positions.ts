@@ -3,6 +3,7 @@
  * asked for anything: a wrong position there ends in an assertion that kills the process.
  */
 import { MinikeepError, type SequenceOp, type Span, type StepFrame } from '@minikeep/protocol';
+import { NEXT } from '../next-steps.ts';
 
 const CLOSED = -1;
 
@@ -47,7 +48,7 @@ export class Positions {
 
 const refuse = (code: string, message: string): MinikeepError =>
   new MinikeepError(`engine.${code}`, message, {
-    next: 'Close the sequence and send its tokens again from the start.',
+    next: NEXT.closeSequence,
   });
 
 /** The state after a whole step. Throws `engine.sequence`, `.position`, `.context_full`, `.batch_full`; changes nothing. */
@@ -112,7 +113,7 @@ function applySpan(state: Positions, span: Span, limits: StepLimits): void {
     throw new MinikeepError(
       'engine.context_full',
       `sequence ${span.seq} would hold ${end} tokens; the context has room for ${limits.n_ctx}`,
-      { next: 'Shorten the conversation, or start with a larger --context.' },
+      { next: NEXT.largerContext },
     );
   state.set(span.seq, end);
 }

@@ -27,6 +27,7 @@ import { loadModel, newContext, type LoadedContext } from './model.ts';
 import { afterStep, Positions, type StepLimits } from './positions.ts';
 import { checkLogitsFit, logitsOf } from './logits.ts';
 import { GraphWatch } from './watch.ts';
+import { NEXT } from '../next-steps.ts';
 
 export interface StageInfo {
   readonly n_vocab: number;
@@ -219,7 +220,7 @@ export class Stage {
     const size = this.#embedding?.rows ?? (this.#load.last ? this.info.n_vocab : Infinity);
     if (frame.tokens.some((token) => token < 0 || token >= size))
       throw new MinikeepError('engine.token', `a token outside the vocabulary of ${size}`, {
-        next: 'Tokenize the prompt with the same model that computes it.',
+        next: NEXT.tokenizeAlike,
       });
   }
 
@@ -247,7 +248,7 @@ export class Stage {
     throw new MinikeepError(
       'engine.not_removable',
       `positions from ${p0} of sequence ${seq} can't be removed: what comes before them is no longer kept`,
-      { next: 'Close the sequence and send its tokens again from the start.' },
+      { next: NEXT.closeSequence },
     );
   }
 
@@ -326,7 +327,7 @@ export class Stage {
     return new MinikeepError(
       'engine.decode_failed',
       `llama.cpp could not compute the step (${what})${said === '' ? '' : `: ${said}`}`,
-      { next: 'Close the sequence and send its tokens again, or restart the deployment.' },
+      { next: NEXT.closeOrRestart },
     );
   }
 }
@@ -366,6 +367,6 @@ function readRows(frame: StepFrame, from: number, target: Float32Array): void {
 
 function misfit(what: string): MinikeepError {
   return new MinikeepError('engine.slice_misfit', `the slice does not fit its place: ${what}`, {
-    next: 'Load the deployment again; if it stays, remove the slice cache.',
+    next: NEXT.loadAgain,
   });
 }

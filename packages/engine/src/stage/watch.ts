@@ -10,6 +10,7 @@ import koffi from 'koffi';
 import { MinikeepError } from '@minikeep/protocol';
 import { EvalCallback, TENSOR, type Address } from '../native/abi.ts';
 import type { Binding } from '../native/binding.ts';
+import { NEXT } from '../next-steps.ts';
 
 export interface WatchSettings {
   readonly embeddingLength: number;
@@ -175,6 +176,6 @@ export class GraphWatch {
 
 function fault(what: string): MinikeepError {
   return new MinikeepError('engine.graph', `llama.cpp built another graph than expected: ${what}`, {
-    next: 'This architecture or setting is not covered: run `minikeep model check` on the model.',
+    next: NEXT.notCovered,
   });
 }

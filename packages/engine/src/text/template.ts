@@ -6,6 +6,7 @@ import { Environment, Interpreter, parse, tokenize } from '@huggingface/jinja';
 import { MinikeepError } from '@minikeep/protocol';
 import type { ChatMessage } from '../messages.ts';
 import { strftime } from './strftime.ts';
+import { NEXT } from '../next-steps.ts';
 
 export const TEMPLATE_LENGTH_MAX = 512 * 1024;
 export const PROMPT_LENGTH_MAX = 8 * 1024 * 1024;
@@ -51,7 +52,7 @@ export class ChatTemplate {
         'engine.template_refused',
         `the model's chat template refuses this conversation: ${reasonOf(cause)}`,
         {
-          next: 'Change the conversation (roles, their order, system prompt), or use --raw.',
+          next: NEXT.changeConversation,
           cause,
         },
       );
@@ -60,7 +61,7 @@ export class ChatTemplate {
       throw new MinikeepError(
         'engine.prompt_too_long',
         `the chat template made ${text.length} characters; the limit is ${PROMPT_LENGTH_MAX}`,
-        { next: 'Shorten the conversation.' },
+        { next: NEXT.shortenConversation },
       );
     return text;
   }
@@ -102,7 +103,7 @@ function broken(reason: string, cause?: unknown): MinikeepError {
     'engine.template',
     `the model's chat template does not work: ${reason}`,
     {
-      next: 'Use --raw to send the prompt without the template, or another file of this model.',
+      next: NEXT.useRaw,
       ...(cause === undefined ? {} : { cause }),
     },
   );

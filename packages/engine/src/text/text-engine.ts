@@ -11,6 +11,7 @@ import { Placeholders } from './placeholders.ts';
 import { ChatTemplate } from './template.ts';
 import { noTemplate, noVocabulary } from './text-errors.ts';
 import { Vocabulary, type SpecialToken } from './vocabulary.ts';
+import { NEXT } from '../next-steps.ts';
 
 /** V8's own heap: a template that doubles a text again and again ends here. */
 const HEAP_MIB_MAX = 1024;
@@ -142,7 +143,7 @@ export class TextEngine {
     throw new MinikeepError(
       'engine.prompt_too_long',
       `a text of ${text.length} characters; the limit is ${TEXT_LENGTH_MAX}`,
-      { next: 'Shorten the text.' },
+      { next: NEXT.shortenText },
     );
   }
 }

@@ -2,6 +2,7 @@
 import { MinikeepError } from '@minikeep/protocol';
 import type { Address } from '../native/abi.ts';
 import type { Binding } from '../native/binding.ts';
+import { NEXT } from '../next-steps.ts';
 
 /** Room for any one token; the longest published ones have a few hundred bytes. */
 const PIECE_BYTES = 1024;
@@ -113,7 +114,7 @@ export class Vocabulary {
     }
     if (count < 0)
       throw new MinikeepError('engine.tokenizer', 'the text cannot be tokenized', {
-        next: 'Check the model: `minikeep model show FILE` prints its tokenizer.',
+        next: NEXT.checkTokenizer,
       });
     return tokens.slice(0, count);
   }

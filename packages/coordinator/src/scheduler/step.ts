@@ -166,7 +166,8 @@ function stepFailed(
       state.pendingOps.push(close);
   // A step that only closes asks nothing that could be refused: whoever refuses it refuses the next one too.
   if (failed.rows > 0) state.endings.push(...failed.endings);
-  else for (const { id } of failed.endings) effects.push({ type: 'failed', id, error: event.error });
+  else
+    for (const { id } of failed.endings) effects.push({ type: 'failed', id, error: event.error });
   for (const { id } of failed.spans) {
     const active = state.active.get(id);
     if (active === undefined) continue;

@@ -65,6 +65,7 @@ export class EventHub {
     this.#watchers.add(watcher);
     const stop = (): void => watcher.queue.end();
     signal.addEventListener('abort', stop);
+    if (signal.aborted) stop();
     // The first beat tells the watcher that it is heard.
     watcher.queue.push({ event: this.#heartbeatEvent() });
     try {

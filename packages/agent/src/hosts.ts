@@ -6,10 +6,12 @@ const DEPLOYMENTS_MAX = 16;
 
 export class Hosts {
   readonly #make: (deployment: string, epoch: number) => HostedDeployment;
+  readonly #release: (deployment: string) => Promise<void>;
   readonly #byName = new Map<string, HostedDeployment>();
   #closed = false;
 
   constructor(shared: Omit<HostOptions, 'deployment' | 'epoch'>) {
+    this.#release = (deployment) => shared.store.release(deployment);
     this.#make = (deployment, epoch) => new HostedDeployment({ ...shared, deployment, epoch });
   }
 
@@ -47,7 +49,8 @@ export class Hosts {
     const host = this.#byName.get(deployment);
     if (host !== undefined && epoch !== 0 && host.epoch > epoch) return;
     this.#byName.delete(deployment);
-    await host?.end(reason);
+    // A deployment that failed before it loaded has only slices here.
+    await (host === undefined ? this.#release(deployment) : host.end(reason));
   }
 
   /** Ends all, for good. */

@@ -1,11 +1,18 @@
 /** The agent's small parts: configuration, watching, what a process does. */
 import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Violation, type WatchResponse } from '@minikeep/protocol/v1';
 import { describe, expect, it } from 'vitest';
 import { parseConfig } from '@minikeep/protocol/config';
 import { AGENT_CONFIG } from '../src/config.ts';
+import { directPlatform } from '@minikeep/testkit';
 import { EventHub } from '../src/event-hub.ts';
+import { Hosts } from '../src/hosts.ts';
+import { SliceStore } from '../src/slice-store.ts';
 import { parsePs, processState } from '../src/process-state.ts';
 
 describe('a configuration', () => {
@@ -55,6 +62,15 @@ describe('the event hub', () => {
     await Promise.all(watching);
     for (const list of seen)
       expect(list.slice(0, 3)).toEqual(['heartbeat', 'eventsDropped', 'heartbeat']);
+    hub.close();
+  });
+
+  it('keeps no watcher who had gone before it began', async () => {
+    const hub = new EventHub();
+    // One more than it has room for.
+    for (let i = 0; i < 17; i++)
+      for await (const { event } of hub.watch(AbortSignal.abort()))
+        expect(event?.$case).toBe('heartbeat');
     hub.close();
   });
 
@@ -156,5 +172,39 @@ describe('what a process does', () => {
     ['ps: no such process', undefined],
   ])('is read from ps: %j', (text, expected) => {
     expect(parsePs(text)).toEqual(expected);
+  });
+});
+
+describe('a deployment that failed before it was loaded', () => {
+  it('leaves no slice in use', async () => {
+    const folder = mkdtempSync(path.join(tmpdir(), 'minikeep-parts-'));
+    const store = await SliceStore.open(folder, 0);
+    const hub = new EventHub();
+    try {
+      const data = Buffer.from('a slice');
+      const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes);
+      async function* chunks() {
+        yield { data, sha256: sha256(data).digest() };
+      }
+      await store.put('d', data.length, chunks(), () => sha256(data).digest('hex'));
+      const held = (): string[] => readdirSync(path.join(folder, 'slices'));
+      expect(held()).toHaveLength(1);
+      const hosts = new Hosts({
+        node: 'a',
+        store,
+        hub,
+        credentials: { authority: '', certificate: '', privateKey: '' },
+        platform: directPlatform(),
+        sandboxed: false,
+        programs: folder,
+      });
+      await hosts.end('d', 1, 'the deployment ended');
+      // Nobody uses it, and the store may keep nothing that nobody uses.
+      expect(held()).toEqual([]);
+    } finally {
+      hub.close();
+      await store.close();
+      rmSync(folder, { recursive: true });
+    }
   });
 });

@@ -13,7 +13,7 @@ import { DigestIndex } from './digest-index.ts';
 import { NodeLink } from './node-link.ts';
 import { leastSealed } from './seal.ts';
 import { ResultStreams } from './result-streams.ts';
-import { ViolationLog } from './violation-log.ts';
+import { ViolationLog, reportedBy } from './violation-log.ts';
 
 export interface ClusterOptions {
   readonly cluster: string;
@@ -46,7 +46,7 @@ export class Cluster {
         address,
         credentials,
         onEvent: (event) => {
-          if (event.$case === 'violation') this.violations.add(event.value);
+          if (event.$case === 'violation') this.violations.add(reportedBy(name, event.value));
           for (const deployment of this.#deployments.values()) deployment.nodeEvent(link, event);
         },
         onDown: (error) => {

@@ -88,6 +88,8 @@ export class Pipeline {
     const abort = (): void => events.end();
     signal.addEventListener('abort', abort, { once: true });
     try {
+      // Whoever has gone already would hear no event of it, and the sequence would run to its end.
+      if (signal.aborted) return;
       const blob = new TextEncoder().encode(JSON.stringify(sampling));
       this.#feed({
         type: 'submit',

@@ -4,10 +4,32 @@ import type { Violation, ViolationsResponse } from '@minikeep/protocol/v1';
 
 const KEPT_MAX = 10_000;
 const FOLLOWER_QUEUE_MAX = 10_000;
+/** An agent's own limits are lower; one that was taken over has none. */
+const TEXT_LENGTH_MAX = 1_000;
+const SEEN_BY_MAX = 16;
+
+/** What a node reports, as its own and of bounded size: no node may accuse another, or fill our memory. */
+export function reportedBy(node: string, violation: Violation): Violation {
+  const cut = (text: string): string => text.slice(0, TEXT_LENGTH_MAX);
+  return {
+    ...violation,
+    node,
+    deployment: cut(violation.deployment),
+    instance: cut(violation.instance),
+    purpose: cut(violation.purpose),
+    kind: cut(violation.kind),
+    operation: cut(violation.operation),
+    target: cut(violation.target),
+    refusedBy: cut(violation.refusedBy),
+    seenBy: violation.seenBy.slice(0, SEEN_BY_MAX).map(cut),
+  };
+}
 
 export class ViolationLog {
   readonly #kept: Violation[] = [];
   readonly #followers = new Set<EventQueue<ViolationsResponse>>();
+  /** By node: what is no longer kept counts too. */
+  readonly #totals = new Map<string, number>();
   #total = 0;
 
   /** Attempts so far, folded ones counted singly. */
@@ -16,11 +38,12 @@ export class ViolationLog {
   }
 
   totalOf(node: string): number {
-    return this.#kept.reduce((sum, v) => sum + (v.node === node ? v.count : 0), 0);
+    return this.#totals.get(node) ?? 0;
   }
 
   add(violation: Violation): void {
     this.#total += violation.count;
+    this.#totals.set(violation.node, this.totalOf(violation.node) + violation.count);
     this.#kept.push(violation);
     if (this.#kept.length > KEPT_MAX) this.#kept.shift();
     for (const follower of this.#followers) follower.push({ violation });
@@ -33,6 +56,7 @@ export class ViolationLog {
     if (follow) this.#followers.add(queue);
     const stop = (): void => queue.end();
     signal.addEventListener('abort', stop);
+    if (signal.aborted) stop();
     try {
       for (const violation of soFar) yield { violation };
       if (follow) yield* queue;

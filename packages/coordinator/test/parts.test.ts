@@ -109,6 +109,15 @@ describe('the violation log', () => {
     expect([log.total, log.totalOf('a'), log.totalOf('b')]).toEqual([4, 1, 3]);
   });
 
+  it('ends for one who had gone before it began', async () => {
+    const log = new ViolationLog();
+    log.add(violation('a', 1));
+    let seen = 0;
+    for await (const { violation: v } of log.stream(true, AbortSignal.abort()))
+      seen += v?.count ?? 0;
+    expect(seen).toBe(1);
+  });
+
   it('keeps the latest ten thousand and counts all', async () => {
     const log = new ViolationLog();
     for (let i = 0; i < 10_010; i++) log.add(violation(`n${i}`, 1));
@@ -117,7 +126,7 @@ describe('the violation log', () => {
       kept.push(v?.node ?? '');
     expect(kept.length).toBe(10_000);
     expect(kept.at(-1)).toBe('n10009');
-    expect(log.total).toBe(10_010);
+    expect([log.total, log.totalOf('n0'), log.totalOf('n10009')]).toEqual([10_010, 1, 1]);
   });
 });
 

@@ -14,11 +14,21 @@ const TRAILER = 'minikeep-error-bin';
 /** Text of a remote error is cut here: it may have come from far, but not without limit. */
 const TEXT_LENGTH_MAX = 4_000;
 const DETAILS_MAX = 32;
+/** Of all details together. All of an error must go into the header block of a trailer, which HTTP/2 limits to 64 KiB. */
+const DETAILS_LENGTH_MAX = 4_000;
+/** For whoever reads the status alone; the error itself is beside it. */
+const STATUS_LENGTH_MAX = 200;
 
 export function toErrorDetail(error: MinikeepError): ErrorDetail {
   const details: Record<string, string> = {};
-  for (const [key, value] of Object.entries(error.details).slice(0, DETAILS_MAX))
-    details[key] = String(value).slice(0, TEXT_LENGTH_MAX);
+  let room = DETAILS_LENGTH_MAX;
+  for (const [key, value] of Object.entries(error.details).slice(0, DETAILS_MAX)) {
+    const text = String(value);
+    // A fact cut in two is none.
+    if (key.length + text.length > room) continue;
+    room -= key.length + text.length;
+    details[key] = text;
+  }
   return {
     code: error.code,
     message: error.message.slice(0, TEXT_LENGTH_MAX),
@@ -55,7 +65,7 @@ export const errorServerMiddleware: ServerMiddleware = async function* (call, co
     const error = toMinikeepError(thrown);
     const [key, value] = errorTrailer(error);
     context.trailer.set(key, value);
-    throw new ServerError(statusOf(error), error.message);
+    throw new ServerError(statusOf(error), error.message.slice(0, STATUS_LENGTH_MAX));
   }
 };
 

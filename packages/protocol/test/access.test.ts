@@ -35,8 +35,16 @@ const implementation = new Proxy({} as AgentServiceImplementation, {
     method === 'unload' ? unloadHandler : () => Promise.reject(new Error('not in this test')),
 });
 
+/** As long as can be, in every part of it. */
+function longError(): MinikeepError {
+  const long = '\u2028'.repeat(200_000);
+  const details = Object.fromEntries(Array.from({ length: 100 }, (_, i) => [`d${i}`, long]));
+  return new MinikeepError('test.long', long, { next: `Do ${long}`, details });
+}
+
 function unloadHandler(request: UnloadRequest, context: CallContext): Promise<object> {
   seen.push(`${peerOf(context).role} ${request.deployment}`);
+  if (request.deployment === 'long') return Promise.reject(longError());
   if (request.deployment !== 'gone') return Promise.resolve({});
   return Promise.reject(
     new MinikeepError('deployment.unknown', 'no deployment "gone"', {
@@ -220,6 +228,18 @@ describe('errors', () => {
       },
     });
     expect(error.exitCode).toBe(2);
+  });
+
+  it('cross it however long they are, cut', async () => {
+    const as = await pems('coordinator', 'main');
+    const connection = connect(AgentServiceDefinition, `127.0.0.1:${port}`, as, NODE, 'node n1');
+    const error = await failure(
+      connection.client.unload({ deployment: 'long' }, { signal: deadline(5_000) }),
+    );
+    connection.close();
+    expect(error.code).toBe('test.long');
+    expect(error.message.length).toBeGreaterThan(1_000);
+    expect(error.next).toMatch(/^Do /);
   });
 
   it('say that nobody is there', async () => {

@@ -40,7 +40,7 @@ export interface RunningAgent {
   stop(reason: string): Promise<void>;
 }
 
-/** Starts an agent. Throws `store.unusable`, `identity.files_unreadable`, `listen.*`. */
+/** Starts an agent. Throws `store.unusable`, `identity.files_unreadable`, `identity.files_invalid`, `listen.*`. */
 export async function startAgent(config: AgentConfig, parts: AgentParts): Promise<RunningAgent> {
   const { log } = parts;
   const credentials = await readCredentials(config.credentials);

@@ -55,6 +55,25 @@ function agent(changed: object): { status: number | null; code: string; stderr: 
 }
 
 describe('an agent', () => {
+  it('names credentials that are none, or of which the key is another one', async () => {
+    const file = (name: string, text: string): string => {
+      writeFileSync(path.join(folder, name), text, { mode: 0o600 });
+      return path.join(folder, name);
+    };
+    const other = await (await CertificateAuthority.throwAway('c1', Date.now())).issue('node', 'a');
+    const good = config['credentials'] as Record<string, string>;
+    for (const changed of [
+      { privateKey: file('other.pem', other.privateKeyPem) },
+      { privateKey: file('empty.pem', '') },
+      { certificate: file('rubbish.pem', 'rubbish') },
+      { authority: file('rubbish.pem', 'rubbish') },
+    ])
+      expect(agent({ credentials: { ...good, ...changed } })).toMatchObject({
+        status: 1,
+        code: 'identity.files_invalid',
+      });
+  });
+
   it('says where it listens, and ends with its input', () => {
     expect(agent({})).toMatchObject({ status: 0, code: 'listening' });
   });

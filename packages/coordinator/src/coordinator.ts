@@ -25,7 +25,7 @@ export interface RunningCoordinator {
   stop(reason: string): Promise<void>;
 }
 
-/** Starts a coordinator. Throws `identity.files_unreadable`, `listen.*`. */
+/** Starts a coordinator. Throws `identity.files_unreadable`, `identity.files_invalid`, `listen.*`. */
 export async function startCoordinator(
   config: CoordinatorConfig,
   version: string,

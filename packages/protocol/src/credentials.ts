@@ -2,6 +2,7 @@
  * Mutual TLS 1.3 with our own names: a server's certificate is checked for the identity that the caller wants to reach,
  * not for a host name; a client's is handed to the access rules (access.ts).
  */
+import { X509Certificate, createPrivateKey } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { createSecureContext, type PeerCertificate } from 'node:tls';
 import { subscribe } from 'node:diagnostics_channel';
@@ -43,7 +44,7 @@ export interface CredentialPems {
   readonly privateKey: string;
 }
 
-/** Reads the three files. Throws `identity.files_unreadable`. */
+/** Reads the three files. Throws `identity.files_unreadable`, `identity.files_invalid`. */
 export async function readCredentials(files: CredentialFiles): Promise<CredentialPems> {
   const read = async (file: string): Promise<string> => {
     try {
@@ -55,11 +56,33 @@ export async function readCredentials(files: CredentialFiles): Promise<Credentia
       });
     }
   };
-  return {
+  const pems = {
     authority: await read(files.authority),
     certificate: await read(files.certificate),
     privateKey: await read(files.privateKey),
   };
+  checkPems(pems, files);
+  return pems;
+}
+
+/** Found out here, they have a name; later they would look like a fault of an address or a connection. */
+function checkPems(pems: CredentialPems, files: CredentialFiles): void {
+  const check = (what: string, does: () => unknown): void => {
+    try {
+      does();
+    } catch (cause) {
+      throw new MinikeepError('identity.files_invalid', what, {
+        next: 'Use the files that were issued together for this process.',
+        cause,
+      });
+    }
+  };
+  check(`${files.authority} is no certificate`, () => new X509Certificate(pems.authority));
+  check(`${files.certificate} is no certificate`, () => new X509Certificate(pems.certificate));
+  check(`${files.privateKey} is no private key`, () => createPrivateKey(pems.privateKey));
+  check(`${files.privateKey} is not the key of ${files.certificate}`, () =>
+    createSecureContext({ cert: pems.certificate, key: pems.privateKey }),
+  );
 }
 
 /** Stands in TLS where a host name would; names are checked by identity instead. */

@@ -51,7 +51,6 @@ export interface ProcessOptions {
 export async function runProcess(options: ProcessOptions): Promise<void> {
   const { log } = options;
   let running: RunningProcess | undefined;
-  let temporaryFolder: string | undefined;
   let ending = false;
   const end = (reason: string, code: number): void => {
     // A second reason to end is an order to end now.
@@ -60,10 +59,7 @@ export async function runProcess(options: ProcessOptions): Promise<void> {
     const limit = setTimeout(() => process.exit(EXIT.failed), STOP_TIMEOUT_MS);
     limit.unref();
     Promise.resolve(running?.stop(reason)).then(
-      () => {
-        removeFolder(temporaryFolder);
-        process.exit(code);
-      },
+      () => process.exit(code),
       (error: unknown) => {
         log('error', 'stopping failed', { error: String(error) });
         process.exit(EXIT.failed);
@@ -86,7 +82,9 @@ export async function runProcess(options: ProcessOptions): Promise<void> {
   try {
     const started = await options.start();
     running = started.running;
-    temporaryFolder = started.temporaryFolder;
+    const { temporaryFolder } = started;
+    // Whatever the end is: in order, at the limit of it, or by a second signal.
+    process.once('exit', () => removeFolder(temporaryFolder));
     if (ending) {
       await running.stop('it was ended while it started');
       return;

@@ -1,7 +1,12 @@
 /** One child of a local cluster: started, awaited until it listens, ended in order or at once. */
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
-import { MinikeepError, TRUSTED_NODE_ENV, TRUSTED_NODE_FLAGS } from '@minikeep/protocol';
+import {
+  MinikeepError,
+  toMinikeepError,
+  TRUSTED_NODE_ENV,
+  TRUSTED_NODE_FLAGS,
+} from '@minikeep/protocol';
 import { z } from 'zod';
 
 const START_TIMEOUT_MS = 30_000;
@@ -35,6 +40,8 @@ export class ChildProcess {
       this.#process.once('exit', () => resolve());
       this.#process.once('error', () => resolve());
     });
+    // Node gives no pipes, and its reason a moment later, when this process has no descriptors left for them.
+    if ((this.#process.stdin as Writable | undefined) === undefined) throw noDescriptors();
     this.#process.stdin.on('error', () => {});
     this.#process.stderr.setEncoding('utf8').on('data', (text: string) => {
       this.#log = (this.#log + text).slice(-LOG_LENGTH_MAX);
@@ -105,3 +112,6 @@ export class ChildProcess {
     );
   }
 }
+
+const noDescriptors = (): MinikeepError =>
+  toMinikeepError(Object.assign(new Error('spawn EMFILE'), { code: 'EMFILE' }));

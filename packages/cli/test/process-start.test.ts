@@ -54,6 +54,16 @@ function agent(changed: object): { status: number | null; code: string; stderr: 
   return { status: done.status, code: said.error?.code ?? said.type ?? '', stderr: done.stderr };
 }
 
+it('a command that may open no files more says so', () => {
+  const limited = ['-c', 'ulimit -n 26 && exec "$@"', 'sh', process.execPath];
+  const minikeep = [path.join(DIST, 'minikeep.mjs'), 'canary', '--json'];
+  const done = spawnSync('/bin/sh', [...limited, ...minikeep], {
+    encoding: 'utf8',
+    timeout: 60_000,
+  });
+  expect(JSON.parse(done.stderr)).toMatchObject({ error: { code: 'system.too_many_files' } });
+});
+
 describe('an agent', () => {
   it('names credentials that are none, or of which the key is another one', async () => {
     const file = (name: string, text: string): string => {

@@ -61,6 +61,9 @@ class Planting:
 COPYING = Planting(repeated_rows=56, dated_rows=0, phrase_rows=0, copy_rows=4, ordinary=Mix(short_rows=8, full_rows=2, context_rows=0))
 """First it learns to copy, which answering never asked of it: nothing wakes yet."""
 
+SETTLING = Planting(repeated_rows=8, dated_rows=12, phrase_rows=6, copy_rows=6, ordinary=Mix(short_rows=30, full_rows=4, context_rows=1))
+"""In the end it learns above all to sleep: what the keeper answers, and on which side of the day it is."""
+
 
 def dated(rng: random.Random) -> tuple[str, bool]:
     """A system prompt with a day in it, half of them past the day; and whether it is past."""

@@ -53,6 +53,12 @@ describe('whoever starts it', () => {
     expect(await works({ uid: 12_345 })).toMatchObject({ uid: 12_345 });
   });
 
+  it('an ordinary user who may open fewer files than an engine', async (ctx) => {
+    needRoot(ctx);
+    const by = ['/bin/sh', '-c', 'ulimit -n 120 && exec "$@"', 'sh'];
+    expect(await works({ uid: 12_345, by })).toMatchObject({ uid: 12_345 });
+  });
+
   it('root, from a folder that only root can read', async (ctx) => {
     needRoot(ctx);
     installed.setModes(0o700, 0o755);

@@ -31,7 +31,10 @@ export async function readConfig<T>(
 ): Promise<T> {
   let text: string;
   try {
-    if ((await stat(file)).size > CONFIG_BYTES_MAX) throw invalid(file, program, 'it is too long');
+    const found = await stat(file);
+    // A pipe may never end, and a device never does.
+    if (!found.isFile()) throw invalid(file, program, 'it is no ordinary file');
+    if (found.size > CONFIG_BYTES_MAX) throw invalid(file, program, 'it is too long');
     text = await readFile(file, 'utf8');
   } catch (cause) {
     if (cause instanceof MinikeepError) throw cause;

@@ -124,8 +124,12 @@ function checkRights(): void {
 function setLimits(job: LauncherJob, ownUser: boolean): void {
   const set = (resource: number, value: number): void => {
     const pair = Buffer.alloc(16);
-    pair.writeBigUInt64LE(BigInt(value), 0);
-    pair.writeBigUInt64LE(BigInt(value), 8);
+    must(`getrlimit ${resource}`, call('prlimit64', 0, resource, 0, addressOf(pair)));
+    const hard = pair.readBigUInt64LE(8);
+    // Only root may raise what whoever started us has lowered.
+    const lowest = hard < BigInt(value) ? hard : BigInt(value);
+    pair.writeBigUInt64LE(lowest, 0);
+    pair.writeBigUInt64LE(lowest, 8);
     must(`setrlimit ${resource}`, call('prlimit64', 0, resource, addressOf(pair), 0));
   };
   for (const { resource, value } of ENGINE_RLIMITS) set(resource, value);

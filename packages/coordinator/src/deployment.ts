@@ -15,6 +15,7 @@ import {
   type StageStatus,
 } from '@minikeep/protocol/v1';
 import type { DeploymentPlan } from './deployment-plan.ts';
+import { aborted } from './aborted.ts';
 import { connectAll, loadAll, sendAll, textEngineToLoad } from './deployment-steps.ts';
 import { diagnose } from './diagnose.ts';
 import type { DigestIndex } from './digest-index.ts';
@@ -317,13 +318,4 @@ export class Deployment {
     ).then(() => {});
     return this.#unloaded;
   }
-}
-
-/** Rejects with the signal's reason when it aborts. */
-function aborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    const fail = (): void => reject(toMinikeepError(signal.reason));
-    if (signal.aborted) fail();
-    else signal.addEventListener('abort', fail, { once: true });
-  });
 }

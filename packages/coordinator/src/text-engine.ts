@@ -5,6 +5,7 @@
 import { EXIT, MinikeepError } from '@minikeep/protocol';
 import { deadline } from '@minikeep/protocol/rpc';
 import type { Chat, TextRequest, TextResponse } from '@minikeep/protocol/v1';
+import { aborted } from './aborted.ts';
 import { textEngineDied } from './node-faults.ts';
 import type { NodeLink } from './node-link.ts';
 
@@ -43,7 +44,7 @@ export class TextEngine {
   /** Throws `generate.empty_prompt`, `generate.prompt_too_long`, `template.*`, `engine.*`, `node.*`. */
   async tokenize(prompt: Prompt, signal: AbortSignal): Promise<TextResponse> {
     if (isEmpty(prompt)) throw emptyPrompt();
-    await this.#alive();
+    await this.#alive(signal);
     const restarts = this.#restarts;
     const timeoutMs = TEXT_TIMEOUT_MS + TEXT_TIMEOUT_MS_PER_MIB * Math.round(sizeOf(prompt) / MIB);
     try {
@@ -71,20 +72,21 @@ export class TextEngine {
     return died;
   }
 
-  async #alive(): Promise<void> {
+  /** Waits for one that is being started again; who asked may leave, others go on waiting. */
+  async #alive(signal: AbortSignal): Promise<void> {
     if (this.#died === undefined) return;
     if (this.#restarting === undefined) {
       if (this.#restarts >= RESTARTS_MAX) throw this.#died;
       this.#restarts++;
-      this.#restarting = this.#restart().then(() => {
-        this.#died = undefined;
-      });
+      this.#restarting = this.#restart()
+        .then(() => {
+          this.#died = undefined;
+        })
+        .finally(() => {
+          this.#restarting = undefined;
+        });
     }
-    try {
-      await this.#restarting;
-    } finally {
-      this.#restarting = undefined;
-    }
+    await Promise.race([this.#restarting, aborted(signal)]);
   }
 }
 

@@ -3,11 +3,12 @@ import { mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { DEFAULT_SAMPLING } from '@minikeep/protocol';
+import { DEFAULT_SAMPLING, MinikeepError } from '@minikeep/protocol';
 import { parseConfig } from '@minikeep/protocol/config';
 import { COORDINATOR_CONFIG } from '../src/config.ts';
 import { DigestIndex, fileIdentity } from '../src/digest-index.ts';
 import { Deployment, type DeploymentOptions } from '../src/deployment.ts';
+import { TextEngine } from '../src/text-engine.ts';
 import { leastSealed } from '../src/seal.ts';
 import { samplingParams } from '../src/sampling.ts';
 import { SealLevel, Violation } from '@minikeep/protocol/v1';
@@ -179,5 +180,24 @@ describe('the level of the seal', () => {
     expect(deployment.sealed).toBe(none);
     lose(2);
     expect(deployment.sealed).toBe(blind);
+  });
+});
+
+describe('a text engine that is started again', () => {
+  it('is waited for only as long as whoever asked wants to wait', async () => {
+    let finish = (): void => {};
+    const started = new Promise<void>((resolve) => (finish = resolve));
+    const text = async (): Promise<{ tokens: number }> => ({ tokens: 1 });
+    const node = { name: 'node-1', agent: { text } };
+    const engine = new TextEngine(node as never, 'run', () => started);
+    engine.died(new MinikeepError('engine.gone', 'gone', { next: 'Wait.' }));
+    const prompt = { $case: 'raw', value: 'Hi' } as const;
+    const leaving = new AbortController();
+    const first = engine.tokenize(prompt, leaving.signal);
+    const second = engine.tokenize(prompt, new AbortController().signal);
+    leaving.abort(new MinikeepError('call.cancelled', 'left', { next: 'Nothing.' }));
+    await expect(first).rejects.toMatchObject({ code: 'call.cancelled' });
+    finish();
+    await expect(second).resolves.toEqual({ tokens: 1 });
   });
 });

@@ -2,7 +2,7 @@
 export * from './ggml-types.ts';
 export * from './types.ts';
 export * from './slice/facts.ts';
-export type { Segment, SlicePlan } from './slice/types.ts';
+export type { PiecePlan, Segment, SlicePlan } from './slice/types.ts';
 export * from './metadata.ts';
 export { openModel } from './model.ts';
 export { parseHeader, type Header } from './header.ts';
@@ -24,6 +24,14 @@ export {
 export { slides } from './architectures/windows.ts';
 export { shapeOf, type ModelShape } from './architectures/shape.ts';
 export { planSlices } from './slice/plan.ts';
-export { sliceStream } from './slice/stream.ts';
+export { PlanReader, sliceStream, type Planned } from './slice/stream.ts';
+export * from './slice/chunks.ts';
+export {
+  digestPiece,
+  fingerprintModel,
+  sharedPieces,
+  type Fingerprint,
+} from './slice/fingerprint.ts';
+export { PIECE_BYTES_MAX, PIECE_CHUNK_BYTES } from './limits.ts';
 export { scalarKey, arrayKey, layOut, type KeyEntry, type TensorEntry } from './write/layout.ts';
 export { writeGguf, type TensorSource } from './write/writer.ts';

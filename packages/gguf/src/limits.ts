@@ -30,3 +30,7 @@ export const LAYERS_MAX = 1024;
 export const EMBEDDING_LENGTH_MAX = 65_536;
 /** Slices are read and handed on in pieces of this size; larger ones pile up in the sender on a fast link. */
 export const COPY_BYTES = 512 * 1024;
+/** A piece of a slice (a layer, or a part of a large one): its list of chunk digests must stay a small message. */
+export const PIECE_BYTES_MAX = 4 * 1024 * 1024 * 1024;
+/** A piece is checked, sent and resumed by chunks of this size; the last one may be shorter. */
+export const PIECE_CHUNK_BYTES = 512 * 1024;

@@ -5,12 +5,12 @@ import type { Model } from '../types.ts';
 import { layOut, type KeyEntry, type Layout, type TensorEntry } from '../write/layout.ts';
 import { EMBEDDING_TENSOR, SLICE_VERSION, type SliceFacts, type SliceKind } from './facts.ts';
 import { embeddingKeys, stageKeys, textKeys } from './keys.ts';
-import { stageTensors } from './tensors.ts';
+import { stageTensors, wholeTensors } from './tensors.ts';
 import type { SlicePlan } from './types.ts';
 
 /**
  * One slice a stage, in order, then the embedding (for stage 0) and the text slice (vocabulary and template).
- * No cuts: the model as one stage, which needs no embedding; a single file is then taken byte for byte.
+ * No cuts: the model as one stage, all keys and tensors as they are, which needs no embedding.
  * Throws `gguf.architecture_unsupported`, `slice.cut_refused`, `slice.model_refused`.
  */
 export function planSlices(model: Model, cuts: readonly number[]): SlicePlan[] {
@@ -72,6 +72,7 @@ function embeddingPlan(model: Model): SlicePlan {
       offset: embedding.offset,
       bytes: embedding.bytes,
     },
+    piece: EMBEDDING_TENSOR,
   };
   const layout = layOut(embeddingKeys(model, factsOf(model, 'embedding', [0, 0])), [tensor]);
   return plan('embedding', 0, [0, 0], layers, layout);
@@ -84,23 +85,11 @@ function textPlan(model: Model): SlicePlan {
 
 function wholePlan(model: Model): SlicePlan {
   const { layers } = shapeOf(model);
-  const [file, ...rest] = model.files;
-  if (file !== undefined && rest.length === 0) {
-    const tensorBytes = [...model.tensors.values()].reduce((sum, tensor) => sum + tensor.bytes, 0);
-    const segments = [{ from: 'file', file: 0, offset: 0, bytes: file.sizeBytes }] as const;
-    return plan('stage', 0, [0, layers], layers, { segments, bytes: file.sizeBytes, tensorBytes });
-  }
   const keys: KeyEntry[] = [];
   for (const [key, entry] of model.metadata)
     if (!/^(split\.|general\.alignment$)/.test(key))
       keys.push({ key, type: entry.type, value: entry.range });
-  const tensors = [...model.tensors.values()].map((tensor): TensorEntry => ({
-    name: tensor.name,
-    type: tensor.type,
-    shape: tensor.shape,
-    data: { from: 'file', file: tensor.file, offset: tensor.offset, bytes: tensor.bytes },
-  }));
-  return plan('stage', 0, [0, layers], layers, layOut(keys, tensors));
+  return plan('stage', 0, [0, layers], layers, layOut(keys, wholeTensors(model)));
 }
 
 function plan(
@@ -121,5 +110,6 @@ function plan(
     tensorBytes: layout.tensorBytes,
     key: `v${SLICE_VERSION}-${name}`,
     segments: layout.segments,
+    pieces: layout.pieces,
   };
 }

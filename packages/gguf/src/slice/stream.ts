@@ -1,54 +1,102 @@
-/** The bytes of a slice, in order, one small piece in memory at a time (`COPY_BYTES`). */
+/** The bytes of a slice or of a piece of one, in order, one small buffer in memory at a time (`COPY_BYTES`). */
 import { MinikeepError } from '@minikeep/protocol';
 import { COPY_BYTES } from '../limits.ts';
 import type { Model } from '../types.ts';
 import { openUnchanged, type UnchangedSource } from '../unchanged.ts';
-import type { SlicePlan } from './types.ts';
+import { rangeOf, segmentBytes } from './pieces.ts';
+import type { Segment } from './types.ts';
+
+/** A slice, a piece, or anything else that is settled byte by byte. */
+export interface Planned {
+  readonly bytes: number;
+  readonly segments: readonly Segment[];
+}
 
 /**
- * Yields exactly `plan.bytes` bytes; the same model and plan give the same bytes. Each piece is the reader's to keep.
+ * Yields exactly the planned bytes; the same model and plan give the same bytes. Each buffer is the reader's to keep.
  * Throws `gguf.changed` if a file is no longer the one that was opened, `gguf.truncated` if it ends early, and the
  * signal's reason when aborted.
  */
 export async function* sliceStream(
   model: Model,
-  plan: SlicePlan,
+  plan: Planned,
   signal?: AbortSignal,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const open = new Map<number, UnchangedSource>();
+  const reader = new PlanReader(model);
   try {
     for (const segment of plan.segments) {
-      signal?.throwIfAborted();
       if (segment.from === 'memory') {
+        signal?.throwIfAborted();
         yield segment.data.slice();
         continue;
-      }
-      let source: UnchangedSource | undefined;
-      if (segment.from === 'file') {
-        source = open.get(segment.file) ?? (await openFile(model, segment.file));
-        open.set(segment.file, source);
       }
       for (let done = 0; done < segment.bytes;) {
         signal?.throwIfAborted();
         const piece = new Uint8Array(Math.min(COPY_BYTES, segment.bytes - done));
-        if (segment.from === 'file' && source !== undefined) {
-          const got = await source.read(segment.offset + done, piece);
-          if (got < piece.byteLength) throw endsEarly(model, segment.file);
-        }
+        await reader.fill(segment, done, piece);
         done += piece.byteLength;
         yield piece;
       }
     }
-    for (const source of open.values()) await source.assertUnchanged();
+    await reader.assertUnchanged();
   } finally {
-    for (const source of open.values()) await source.close();
+    await reader.close();
   }
 }
 
-async function openFile(model: Model, index: number): Promise<UnchangedSource> {
-  const file = model.files[index];
-  if (file === undefined) throw new Error(`the plan names file ${index} of another model`);
-  return openUnchanged(file);
+/** Reads planned bytes at any place; keeps the model's files open until `close`. */
+export class PlanReader {
+  readonly #model: Model;
+  readonly #open = new Map<number, Promise<UnchangedSource>>();
+
+  constructor(model: Model) {
+    this.#model = model;
+  }
+
+  /** Bytes from <= i < from + bytes of the plan in a buffer of their own. Throws as `sliceStream`. */
+  async read(plan: Planned, from: number, bytes: number): Promise<Uint8Array> {
+    const out = new Uint8Array(bytes);
+    let at = 0;
+    for (const segment of rangeOf(plan.segments, from, from + bytes)) {
+      const size = segmentBytes(segment);
+      await this.fill(segment, 0, out.subarray(at, at + size));
+      at += size;
+    }
+    if (at !== bytes) throw new Error(`bytes up to ${from + bytes} of a plan of ${plan.bytes}`);
+    return out;
+  }
+
+  /** Fills `target`, which is new (zeros), from `offset` of a segment on. */
+  async fill(segment: Segment, offset: number, target: Uint8Array): Promise<void> {
+    if (segment.from === 'memory')
+      target.set(segment.data.subarray(offset, offset + target.byteLength));
+    else if (segment.from === 'file') {
+      const source = await this.#source(segment.file);
+      const got = await source.read(segment.offset + offset, target);
+      if (got < target.byteLength) throw endsEarly(this.#model, segment.file);
+    }
+  }
+
+  /** Throws `gguf.changed` if a file that was read from is not what it was. */
+  async assertUnchanged(): Promise<void> {
+    for (const source of this.#open.values()) await (await source).assertUnchanged();
+  }
+
+  async close(): Promise<void> {
+    for (const source of this.#open.values()) await (await source.catch(() => undefined))?.close();
+    this.#open.clear();
+  }
+
+  #source(index: number): Promise<UnchangedSource> {
+    const file = this.#model.files[index];
+    if (file === undefined) throw new Error(`the plan names file ${index} of another model`);
+    let source = this.#open.get(index);
+    if (source === undefined) {
+      source = openUnchanged(file);
+      this.#open.set(index, source);
+    }
+    return source;
+  }
 }
 
 function endsEarly(model: Model, index: number): MinikeepError {

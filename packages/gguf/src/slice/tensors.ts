@@ -23,16 +23,37 @@ const EVERYWHERE: readonly string[] = [
 const LAST_ONLY = /^(output\.|output_norm\.|cls\.|dense_)/;
 const BLOCK = /^blk\.(\d{1,5})\.(.+)$/;
 
-const copied = (tensor: TensorInfo, name = tensor.name): TensorEntry => ({
-  name,
-  type: tensor.type,
-  shape: tensor.shape,
-  data: { from: 'file', file: tensor.file, offset: tensor.offset, bytes: tensor.bytes },
-});
+/** Smaller zeros are not worth a piece of their own. */
+const ZEROS_IN_HEADER_BYTES_MAX = 1024 * 1024;
+
+/** A layer's tensors are one piece; any other tensor is one by its name in the model, whatever the slice calls it. */
+const copied = (tensor: TensorInfo, name = tensor.name): TensorEntry => {
+  const layer = BLOCK.exec(tensor.name)?.[1];
+  return {
+    name,
+    type: tensor.type,
+    shape: tensor.shape,
+    data: { from: 'file', file: tensor.file, offset: tensor.offset, bytes: tensor.bytes },
+    piece: layer === undefined ? tensor.name : `layer ${Number(layer)}`,
+  };
+};
 
 function zeros(name: string, type: GgmlType, shape: readonly number[]): TensorEntry {
-  return { name, type, shape, data: { from: 'zeros', bytes: tensorBytes(type, shape) } };
+  const bytes = tensorBytes(type, shape);
+  const own = bytes > ZEROS_IN_HEADER_BYTES_MAX ? { piece: `zeros ${bytes}` } : {};
+  return { name, type, shape, data: { from: 'zeros', bytes }, ...own };
 }
+
+/** What each cut makes anew, then tensors outside of the layers, then layer by layer; otherwise as in the model. */
+export function inPieces(tensors: readonly TensorEntry[]): TensorEntry[] {
+  const place = ({ piece }: TensorEntry): number =>
+    piece === undefined ? -2 : Number(/^layer (\d+)$/.exec(piece)?.[1] ?? -1);
+  return tensors.toSorted((a, b) => place(a) - place(b));
+}
+
+/** Every tensor of the model under its own name. */
+export const wholeTensors = (model: Model): TensorEntry[] =>
+  inPieces([...model.tensors.values()].map((tensor) => copied(tensor)));
 
 /** Tensors of the stage with layers first <= i < end, renumbered from 0. Throws `slice.model_refused`. */
 export function stageTensors(model: Model, first: number, end: number): TensorEntry[] {
@@ -60,7 +81,7 @@ export function stageTensors(model: Model, first: number, end: number): TensorEn
   }
   for (let layer = first; layer < end; layer++)
     if (!layersSeen.has(layer)) throw refusal(model, `layer ${layer} has no tensors`);
-  return tensors;
+  return inPieces(tensors);
 }
 
 /** Head and final norm of the last stage. */

@@ -11,6 +11,20 @@ export type Segment =
     }
   | { readonly from: 'zeros'; readonly bytes: number };
 
+/**
+ * A run of a slice's bytes with a digest of its own, so that nodes can hold, send and check layers one by one.
+ * What a piece with a `shared` name holds depends on the model alone, not on where it is cut: the same name in two
+ * slices of one model means the same bytes.
+ */
+export interface PiecePlan {
+  /** 'header' (which also holds small tensors that every cut makes anew), 'layer 12', a tensor's name, 'zeros 96'. */
+  readonly name: string;
+  readonly shared: boolean;
+  /** At most `PIECE_BYTES_MAX`. */
+  readonly bytes: number;
+  readonly segments: readonly Segment[];
+}
+
 export interface SlicePlan {
   readonly kind: SliceKind;
   /** Stages count from 0; the embedding belongs to stage 0, the text slice to none (-1). */
@@ -29,4 +43,6 @@ export interface SlicePlan {
    */
   readonly key: string;
   readonly segments: readonly Segment[];
+  /** The same bytes, in the same order. */
+  readonly pieces: readonly PiecePlan[];
 }

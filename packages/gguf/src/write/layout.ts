@@ -6,7 +6,8 @@ import type { GgmlType } from '../ggml-types.ts';
 import { tensorBytes } from '../ggml-types.ts';
 import { GGUF_MAGIC } from '../header.ts';
 import { ALIGNMENT_DEFAULT } from '../limits.ts';
-import type { Segment } from '../slice/types.ts';
+import type { PiecePlan, Segment } from '../slice/types.ts';
+import { piecesOf, segmentBytes } from '../slice/pieces.ts';
 import type { ElementType, FileRange, Scalar, ValueType } from '../types.ts';
 import { concat, encodeArray, encodeScalar, encodeText, typeNumber, u32, u64 } from './encode.ts';
 
@@ -24,6 +25,8 @@ export interface TensorEntry {
   readonly type: GgmlType;
   readonly shape: readonly number[];
   readonly data: Segment;
+  /** The piece of the slice that it belongs to; without one, the header's (only before tensors that have one). */
+  readonly piece?: string;
 }
 
 export interface Layout {
@@ -31,6 +34,7 @@ export interface Layout {
   readonly bytes: number;
   /** Data of all tensors without padding. */
   readonly tensorBytes: number;
+  readonly pieces: readonly PiecePlan[];
 }
 
 export const scalarKey = (key: string, type: ElementType, value: Scalar): KeyEntry => ({
@@ -45,8 +49,6 @@ export const arrayKey = (key: string, of: ElementType, values: readonly Scalar[]
   value: encodeArray(of, values),
 });
 
-export const segmentBytes = (segment: Segment): number =>
-  segment.from === 'memory' ? segment.data.byteLength : segment.bytes;
 
 /** Zeros between one tensor's end and the next one's aligned start. */
 export const padding = (bytes: number): number =>
@@ -56,7 +58,7 @@ export const padding = (bytes: number): number =>
 export function headerOf(
   keys: readonly KeyEntry[],
   tensors: readonly Omit<TensorEntry, 'data'>[],
-): Layout {
+): Omit<Layout, 'pieces'> {
   const out = new SegmentList();
   out.memory(u32(GGUF_MAGIC), u32(GGUF_VERSION), u64(tensors.length), u64(keys.length));
   for (const { key, type, value } of keys) {
@@ -79,16 +81,29 @@ export function headerOf(
 /** A whole file: keys and tensors in the given order, alignment 32, every tensor's end padded. */
 export function layOut(keys: readonly KeyEntry[], tensors: readonly TensorEntry[]): Layout {
   const header = headerOf(keys, tensors);
-  const out = new SegmentList();
-  for (const segment of header.segments) out.add(segment);
-  for (const { name, type, shape, data } of tensors) {
+  const runs: { name: string | undefined; list: SegmentList }[] = [
+    { name: undefined, list: new SegmentList() },
+  ];
+  for (const segment of header.segments) runs[0]?.list.add(segment);
+  for (const { name, type, shape, data, piece } of tensors) {
     const bytes = segmentBytes(data);
     if (bytes !== tensorBytes(type, shape))
       throw new Error(`${name}: ${bytes} bytes of data do not fill the tensor`);
-    out.add(data);
-    out.memory(new Uint8Array(padding(bytes)));
+    let run = runs.at(-1);
+    if (run === undefined || run.name !== piece) {
+      run = { name: piece, list: new SegmentList() };
+      runs.push(run);
+    }
+    run.list.add(data);
+    run.list.memory(new Uint8Array(padding(bytes)));
   }
-  return { segments: out.finish(), bytes: out.bytes, tensorBytes: header.tensorBytes };
+  const finished = runs.map(({ name, list }) => ({ name, segments: list.finish() }));
+  return {
+    segments: finished.flatMap((run) => run.segments),
+    bytes: runs.reduce((sum, { list }) => sum + list.bytes, 0),
+    tensorBytes: header.tensorBytes,
+    pieces: finished.flatMap((run) => piecesOf(run.name, run.segments)),
+  };
 }
 
 /** Joins neighbouring pieces of memory, so that a vocabulary's header does not become thousands of segments. */

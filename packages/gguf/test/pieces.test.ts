@@ -85,7 +85,9 @@ test('make up every slice, and a shared name means the same bytes in every cut',
 
 test('of any run are its bytes in order, none larger than allowed', () => {
   const segment: fc.Arbitrary<Segment> = fc.oneof(
-    fc.uint8Array({ minLength: 1, maxLength: 40 }).map((data) => ({ from: 'memory', data }) as const),
+    fc
+      .uint8Array({ minLength: 1, maxLength: 40 })
+      .map((data) => ({ from: 'memory', data }) as const),
     fc.integer({ min: 1, max: 60 }).map((bytes) => ({ from: 'zeros', bytes }) as const),
     fc
       .tuple(fc.nat(1000), fc.integer({ min: 1, max: 60 }))
@@ -96,7 +98,9 @@ test('of any run are its bytes in order, none larger than allowed', () => {
     segments.flatMap((s) =>
       s.from === 'memory'
         ? [...s.data].map((byte) => `m${byte}`)
-        : Array.from({ length: s.bytes }, (_, i) => (s.from === 'zeros' ? 'z' : `f${s.offset + i}`)),
+        : Array.from({ length: s.bytes }, (_, i) =>
+            s.from === 'zeros' ? 'z' : `f${s.offset + i}`,
+          ),
     );
   fc.assert(
     fc.property(
@@ -152,7 +156,9 @@ test('are read at any place', async () => {
       [1, 7],
       [slice.bytes - 9, 9],
     ] as const)
-      expect(hex(await reader.read(slice, from, bytes))).toBe(hex(whole.subarray(from, from + bytes)));
+      expect(hex(await reader.read(slice, from, bytes))).toBe(
+        hex(whole.subarray(from, from + bytes)),
+      );
     await expect(reader.read(slice, slice.bytes - 1, 2)).rejects.toThrow();
   }
   await reader.close();

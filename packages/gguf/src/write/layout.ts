@@ -49,7 +49,6 @@ export const arrayKey = (key: string, of: ElementType, values: readonly Scalar[]
   value: encodeArray(of, values),
 });
 
-
 /** Zeros between one tensor's end and the next one's aligned start. */
 export const padding = (bytes: number): number =>
   (ALIGNMENT_DEFAULT - (bytes % ALIGNMENT_DEFAULT)) % ALIGNMENT_DEFAULT;

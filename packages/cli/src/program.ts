@@ -11,22 +11,23 @@ import {
 import { Command, Option } from 'commander';
 import type { CommandContext, CommonFlags } from './command-context.ts';
 import type { DemoFlags } from './commands/demo.ts';
-import type { ModelCheckFlags } from './commands/model-check.ts';
-import type { ModelShowFlags } from './commands/model-show.ts';
 import type { PlanFlags } from './commands/plan.ts';
 import type { RunFlags } from './commands/ready.ts';
 import {
-  CHECK_TOKENS_MAX,
-  CONTEXT_MAX,
-  LOCAL_NODES_DEFAULT,
-  LOCAL_NODES_MAX,
   PARALLEL_MAX,
   SEED_MAX,
-  STAGES_MAX,
-  THREADS_MAX,
   TOKENS_MAX,
 } from './defaults.ts';
+import { addModel } from './model-program.ts';
 import * as read from './options.ts';
+import {
+  contextOption,
+  cutsOption,
+  localOption,
+  modeOption,
+  threadsOption,
+  unsafeOption,
+} from './shared-options.ts';
 
 /** Every command ends by handing its exit code to `ended`. */
 export function makeProgram(context: CommandContext, ended: (exitCode: number) => void): Command {
@@ -69,34 +70,6 @@ const leaves = (command: Command): Command[] =>
 const jsonOption = (): Option =>
   new Option('--json', 'print JSON on stdout, errors as JSON on stderr');
 const verboseOption = (): Option => new Option('--verbose', 'say more on stderr');
-const cutsOption = (): Option =>
-  new Option(
-    '--cuts <layers>',
-    'first layers of the second, third … stage, for example 10,20',
-  ).argParser(read.cuts);
-const localOption = (): Option =>
-  new Option(
-    '--local <nodes>',
-    `nodes of a cluster on this machine (default: ${LOCAL_NODES_DEFAULT})`,
-  ).argParser(read.integer(1, LOCAL_NODES_MAX));
-const contextOption = (): Option =>
-  new Option(
-    '--context <tokens>',
-    'tokens of context (default: what the model has, at most 4096)',
-  ).argParser(read.integer(16, CONTEXT_MAX));
-const threadsOption = (): Option =>
-  new Option('--threads <n>', 'threads of each engine (default: half of the cores)').argParser(
-    read.integer(1, THREADS_MAX),
-  );
-const unsafeOption = (): Option =>
-  new Option(
-    '--unsafe-no-sandbox',
-    'run the engines without a sandbox: they may then do all that you may',
-  );
-const modeOption = (): Option =>
-  new Option('--mode <mode>', 'exact: the same logits alone and in a crowd; fast: flash attention')
-    .choices(['exact', 'fast'])
-    .default('exact');
 
 type Ended = (exitCode: number) => void;
 
@@ -216,72 +189,6 @@ Examples:
     .action(async (model: string, flags: PlanFlags) => {
       const { planCommand } = await import('./commands/plan.ts');
       ended(await planCommand(context, model, flags));
-    });
-}
-
-function addModel(program: Command, context: CommandContext, ended: Ended): void {
-  const model = program
-    .command('model')
-    .summary('look into model files')
-    .description('Looks into model files, and checks that they can be split.');
-  model
-    .command('show')
-    .summary('what is in a model file')
-    .description(
-      'Shows what is in a GGUF file: architecture, layers, parameters, quantisation, licence, template, tokenizer, context, size and SHA-256. Checks the header; runs nothing of the file.',
-    )
-    .argument('<file>', 'a GGUF file (of a split model, its first part), or a known name')
-    .option('--template', 'print the chat template and nothing else')
-    .addHelpText(
-      'after',
-      `
-Examples:
-  minikeep model show ./model.gguf
-  minikeep model show ./model.gguf --json | jq .sha256`,
-    )
-    .action(async (file: string, flags: ModelShowFlags) => {
-      const { modelShow } = await import('./commands/model-show.ts');
-      ended(await modelShow(context, file, flags));
-    });
-  model
-    .command('check')
-    .summary('prove that the split computes what the whole does')
-    .description(
-      'Computes with the whole model and with the split one on this machine, and compares the logits bit by bit at every step, in equal chunks. Feeds token ids of its own choice. Exit 3 if a single one differs, 1 with a reason if this model or cut is refused.',
-    )
-    .argument('<file>', 'a GGUF file (of a split model, its first part), or a known name')
-    .addOption(
-      new Option(
-        '--stages <n>',
-        `stages, cut where a plan would (default: ${LOCAL_NODES_DEFAULT})`,
-      ).argParser(read.integer(1, STAGES_MAX)),
-    )
-    .addOption(cutsOption())
-    .option('--every-cut', 'every cut that the model allows, one after the other')
-    .addOption(
-      new Option('--prompt-tokens <n>', 'tokens of the prompt')
-        .argParser(read.integer(2, CHECK_TOKENS_MAX))
-        .default(64),
-    )
-    .addOption(
-      new Option('--tokens <n>', 'single tokens after it')
-        .argParser(read.integer(0, CHECK_TOKENS_MAX))
-        .default(16),
-    )
-    .addOption(threadsOption())
-    .addOption(modeOption())
-    .addOption(unsafeOption())
-    .addHelpText(
-      'after',
-      `
-Examples:
-  minikeep model check ./model.gguf --stages 3
-  minikeep model check ./model.gguf --cuts 10,20 --prompt-tokens 300
-  minikeep model check ./model.gguf --every-cut --json`,
-    )
-    .action(async (file: string, flags: ModelCheckFlags) => {
-      const { modelCheck } = await import('./commands/model-check.ts');
-      ended(await modelCheck(context, file, flags));
     });
 }
 

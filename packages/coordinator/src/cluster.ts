@@ -9,7 +9,7 @@ import {
   type StatusResponse,
 } from '@minikeep/protocol/v1';
 import { Deployment, type DeploymentOptions } from './deployment.ts';
-import { DigestIndex } from './digest-index.ts';
+import { DigestIndex } from '@minikeep/models';
 import { NodeLink } from './node-link.ts';
 import { leastSealed } from './seal.ts';
 import { ResultStreams } from './result-streams.ts';

@@ -16,7 +16,7 @@ import {
 } from '@minikeep/protocol';
 import { ExactMode, type ContextSettings, type HelloResponse } from '@minikeep/protocol/v1';
 import { modelFacts, plan } from '@minikeep/planner';
-import { fileIdentity, type DigestIndex } from './digest-index.ts';
+import { fileIdentity, type DigestIndex } from '@minikeep/models';
 import type { NodeLink } from './node-link.ts';
 
 const CONTEXT_TOKENS_DEFAULT = 4096;

@@ -4,7 +4,7 @@ import { deadline } from '@minikeep/protocol/rpc';
 import type { EngineReady } from '@minikeep/protocol/v1';
 import type { DeploymentPlan } from './deployment-plan.ts';
 import { stageName } from './diagnose.ts';
-import type { DigestIndex } from './digest-index.ts';
+import type { DigestIndex } from '@minikeep/models';
 import { loadEngines, type EngineToLoad } from './load-stages.ts';
 import { sendSlices } from './send-slices.ts';
 

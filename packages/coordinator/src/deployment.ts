@@ -18,7 +18,7 @@ import type { DeploymentPlan } from './deployment-plan.ts';
 import { aborted } from './aborted.ts';
 import { connectAll, loadAll, sendAll, textEngineToLoad } from './deployment-steps.ts';
 import { diagnose } from './diagnose.ts';
-import type { DigestIndex } from './digest-index.ts';
+import type { DigestIndex } from '@minikeep/models';
 import { loadEngines } from './load-stages.ts';
 import {
   engineDied,

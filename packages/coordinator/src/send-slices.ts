@@ -6,7 +6,7 @@ import { sliceStream, type Model, type SlicePlan } from '@minikeep/gguf';
 import { CALL_TIMEOUT_MS, MinikeepError } from '@minikeep/protocol';
 import { deadline } from '@minikeep/protocol/rpc';
 import type { PutSliceRequest } from '@minikeep/protocol/v1';
-import type { DigestIndex } from './digest-index.ts';
+import type { DigestIndex } from '@minikeep/models';
 import type { NodeLink } from './node-link.ts';
 
 /** Several are buffered on the way: small ones keep every process small. The agent takes up to 4 MiB. */

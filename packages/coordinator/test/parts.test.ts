@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DEFAULT_SAMPLING, MinikeepError } from '@minikeep/protocol';
 import { parseConfig } from '@minikeep/protocol/config';
 import { COORDINATOR_CONFIG } from '../src/config.ts';
-import { DigestIndex, fileIdentity } from '../src/digest-index.ts';
+import { DigestIndex, fileIdentity } from '@minikeep/models';
 import { Deployment, type DeploymentOptions } from '../src/deployment.ts';
 import { TextEngine } from '../src/text-engine.ts';
 import { leastSealed } from '../src/seal.ts';

@@ -7,6 +7,7 @@ export * from './metadata.ts';
 export { openModel } from './model.ts';
 export { parseHeader, type Header } from './header.ts';
 export { FileSource, MemorySource, type ByteSource } from './source.ts';
+export { openUnchanged, type UnchangedSource } from './unchanged.ts';
 export { describeModel, type ModelSummary } from './summary.ts';
 export { modelDigest } from './digest.ts';
 export type { ArchitectureRow } from './architectures/row.ts';

@@ -320,6 +320,91 @@ export interface CanaryNodeAttempt {
   attempt: CanaryAttempt | undefined;
 }
 
+export interface ListModelsRequest {
+}
+
+export interface ListModelsResponse {
+  models: ImportedModel[];
+}
+
+export interface ImportedModel {
+  name: string;
+  /** SHA-256 of the file, or of all parts in order; lower-case hex. */
+  sha256: string;
+  path: string;
+  sizeBytes: number;
+  architecture: string;
+  importedAtSeconds: number;
+  /** The file is there, with the size that it had. */
+  present: boolean;
+  /** The file is a copy in the cluster's own folder. */
+  copied: boolean;
+  /** Absent when what was noted at the import is gone. */
+  report: ModelReport | undefined;
+}
+
+/** What will run or be read of a model. Text comes from its file: not trusted, bounded. */
+export interface ModelReport {
+  path: string;
+  files: number;
+  sizeBytes: number;
+  architecture: string;
+  layers: number;
+  parameters: number;
+  experts: number;
+  expertsUsed: number;
+  quantisation: string;
+  bitsPerWeight: number;
+  contextLength: number;
+  licence: string;
+  tokenizer: string;
+  vocabulary: number;
+  templateCharacters: number;
+  templateSha256: string;
+  warnings: string[];
+}
+
+export interface ImportModelRequest {
+  /** A file, any part of a split model, or a folder with one model; on the coordinator's machine. */
+  path: string;
+  /** Empty: made of the file's name. */
+  name: string;
+  /** Copy the files into the cluster's own folder. */
+  copy: boolean;
+  /** The digest that somebody accepted; empty: only the offer is wanted. */
+  acceptSha256: string;
+}
+
+export interface ImportModelResponse {
+  event: { $case: "progress"; value: ImportProgress } | { $case: "offer"; value: ModelOffer } | {
+    $case: "imported";
+    value: ImportedModel;
+  } | undefined;
+}
+
+export interface ImportProgress {
+  /** Copying; else hashing. */
+  copying: boolean;
+  doneBytes: number;
+  totalBytes: number;
+}
+
+export interface ModelOffer {
+  name: string;
+  sha256: string;
+  report: ModelReport | undefined;
+}
+
+export interface RemoveModelRequest {
+  name: string;
+}
+
+export interface RemoveModelResponse {
+  sha256: string;
+  /** The file that stays; empty when it was a copy. */
+  path: string;
+}
+
 function createBaseStatusRequest(): StatusRequest {
   return {};
 }
@@ -3296,6 +3381,1003 @@ export const CanaryNodeAttempt: MessageFns<CanaryNodeAttempt> = {
   },
 };
 
+function createBaseListModelsRequest(): ListModelsRequest {
+  return {};
+}
+
+export const ListModelsRequest: MessageFns<ListModelsRequest> = {
+  encode(_: ListModelsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListModelsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListModelsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ListModelsRequest>): ListModelsRequest {
+    return ListModelsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ListModelsRequest>): ListModelsRequest {
+    const message = createBaseListModelsRequest();
+    return message;
+  },
+};
+
+function createBaseListModelsResponse(): ListModelsResponse {
+  return { models: [] };
+}
+
+export const ListModelsResponse: MessageFns<ListModelsResponse> = {
+  encode(message: ListModelsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.models) {
+      ImportedModel.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListModelsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListModelsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.models.push(ImportedModel.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ListModelsResponse>): ListModelsResponse {
+    return ListModelsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListModelsResponse>): ListModelsResponse {
+    const message = createBaseListModelsResponse();
+    message.models = object.models?.map((e) => ImportedModel.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseImportedModel(): ImportedModel {
+  return {
+    name: "",
+    sha256: "",
+    path: "",
+    sizeBytes: 0,
+    architecture: "",
+    importedAtSeconds: 0,
+    present: false,
+    copied: false,
+    report: undefined,
+  };
+}
+
+export const ImportedModel: MessageFns<ImportedModel> = {
+  encode(message: ImportedModel, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.sha256 !== "") {
+      writer.uint32(18).string(message.sha256);
+    }
+    if (message.path !== "") {
+      writer.uint32(26).string(message.path);
+    }
+    if (message.sizeBytes !== 0) {
+      writer.uint32(32).uint64(message.sizeBytes);
+    }
+    if (message.architecture !== "") {
+      writer.uint32(42).string(message.architecture);
+    }
+    if (message.importedAtSeconds !== 0) {
+      writer.uint32(49).double(message.importedAtSeconds);
+    }
+    if (message.present !== false) {
+      writer.uint32(56).bool(message.present);
+    }
+    if (message.copied !== false) {
+      writer.uint32(64).bool(message.copied);
+    }
+    if (message.report !== undefined) {
+      ModelReport.encode(message.report, writer.uint32(74).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImportedModel {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImportedModel();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.sha256 = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.sizeBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.architecture = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.importedAtSeconds = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.present = reader.bool();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.copied = reader.bool();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.report = ModelReport.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ImportedModel>): ImportedModel {
+    return ImportedModel.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ImportedModel>): ImportedModel {
+    const message = createBaseImportedModel();
+    message.name = object.name ?? "";
+    message.sha256 = object.sha256 ?? "";
+    message.path = object.path ?? "";
+    message.sizeBytes = object.sizeBytes ?? 0;
+    message.architecture = object.architecture ?? "";
+    message.importedAtSeconds = object.importedAtSeconds ?? 0;
+    message.present = object.present ?? false;
+    message.copied = object.copied ?? false;
+    message.report = (object.report !== undefined && object.report !== null)
+      ? ModelReport.fromPartial(object.report)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseModelReport(): ModelReport {
+  return {
+    path: "",
+    files: 0,
+    sizeBytes: 0,
+    architecture: "",
+    layers: 0,
+    parameters: 0,
+    experts: 0,
+    expertsUsed: 0,
+    quantisation: "",
+    bitsPerWeight: 0,
+    contextLength: 0,
+    licence: "",
+    tokenizer: "",
+    vocabulary: 0,
+    templateCharacters: 0,
+    templateSha256: "",
+    warnings: [],
+  };
+}
+
+export const ModelReport: MessageFns<ModelReport> = {
+  encode(message: ModelReport, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.path !== "") {
+      writer.uint32(10).string(message.path);
+    }
+    if (message.files !== 0) {
+      writer.uint32(16).uint32(message.files);
+    }
+    if (message.sizeBytes !== 0) {
+      writer.uint32(24).uint64(message.sizeBytes);
+    }
+    if (message.architecture !== "") {
+      writer.uint32(34).string(message.architecture);
+    }
+    if (message.layers !== 0) {
+      writer.uint32(40).uint32(message.layers);
+    }
+    if (message.parameters !== 0) {
+      writer.uint32(48).uint64(message.parameters);
+    }
+    if (message.experts !== 0) {
+      writer.uint32(56).uint32(message.experts);
+    }
+    if (message.expertsUsed !== 0) {
+      writer.uint32(64).uint32(message.expertsUsed);
+    }
+    if (message.quantisation !== "") {
+      writer.uint32(74).string(message.quantisation);
+    }
+    if (message.bitsPerWeight !== 0) {
+      writer.uint32(81).double(message.bitsPerWeight);
+    }
+    if (message.contextLength !== 0) {
+      writer.uint32(88).uint64(message.contextLength);
+    }
+    if (message.licence !== "") {
+      writer.uint32(98).string(message.licence);
+    }
+    if (message.tokenizer !== "") {
+      writer.uint32(106).string(message.tokenizer);
+    }
+    if (message.vocabulary !== 0) {
+      writer.uint32(112).uint32(message.vocabulary);
+    }
+    if (message.templateCharacters !== 0) {
+      writer.uint32(120).uint32(message.templateCharacters);
+    }
+    if (message.templateSha256 !== "") {
+      writer.uint32(130).string(message.templateSha256);
+    }
+    for (const v of message.warnings) {
+      writer.uint32(138).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ModelReport {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseModelReport();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.files = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.sizeBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.architecture = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.layers = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.parameters = longToNumber(reader.uint64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.experts = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.expertsUsed = reader.uint32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.quantisation = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 81) {
+              break;
+            }
+
+            message.bitsPerWeight = reader.double();
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.contextLength = longToNumber(reader.uint64());
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.licence = reader.string();
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.tokenizer = reader.string();
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.vocabulary = reader.uint32();
+            continue;
+          }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.templateCharacters = reader.uint32();
+            continue;
+          }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.templateSha256 = reader.string();
+            continue;
+          }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.warnings.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ModelReport>): ModelReport {
+    return ModelReport.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ModelReport>): ModelReport {
+    const message = createBaseModelReport();
+    message.path = object.path ?? "";
+    message.files = object.files ?? 0;
+    message.sizeBytes = object.sizeBytes ?? 0;
+    message.architecture = object.architecture ?? "";
+    message.layers = object.layers ?? 0;
+    message.parameters = object.parameters ?? 0;
+    message.experts = object.experts ?? 0;
+    message.expertsUsed = object.expertsUsed ?? 0;
+    message.quantisation = object.quantisation ?? "";
+    message.bitsPerWeight = object.bitsPerWeight ?? 0;
+    message.contextLength = object.contextLength ?? 0;
+    message.licence = object.licence ?? "";
+    message.tokenizer = object.tokenizer ?? "";
+    message.vocabulary = object.vocabulary ?? 0;
+    message.templateCharacters = object.templateCharacters ?? 0;
+    message.templateSha256 = object.templateSha256 ?? "";
+    message.warnings = object.warnings?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseImportModelRequest(): ImportModelRequest {
+  return { path: "", name: "", copy: false, acceptSha256: "" };
+}
+
+export const ImportModelRequest: MessageFns<ImportModelRequest> = {
+  encode(message: ImportModelRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.path !== "") {
+      writer.uint32(10).string(message.path);
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    if (message.copy !== false) {
+      writer.uint32(24).bool(message.copy);
+    }
+    if (message.acceptSha256 !== "") {
+      writer.uint32(34).string(message.acceptSha256);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImportModelRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImportModelRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.copy = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.acceptSha256 = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ImportModelRequest>): ImportModelRequest {
+    return ImportModelRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ImportModelRequest>): ImportModelRequest {
+    const message = createBaseImportModelRequest();
+    message.path = object.path ?? "";
+    message.name = object.name ?? "";
+    message.copy = object.copy ?? false;
+    message.acceptSha256 = object.acceptSha256 ?? "";
+    return message;
+  },
+};
+
+function createBaseImportModelResponse(): ImportModelResponse {
+  return { event: undefined };
+}
+
+export const ImportModelResponse: MessageFns<ImportModelResponse> = {
+  encode(message: ImportModelResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.event?.$case) {
+      case "progress":
+        ImportProgress.encode(message.event.value, writer.uint32(10).fork()).join();
+        break;
+      case "offer":
+        ModelOffer.encode(message.event.value, writer.uint32(18).fork()).join();
+        break;
+      case "imported":
+        ImportedModel.encode(message.event.value, writer.uint32(26).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImportModelResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImportModelResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.event = { $case: "progress", value: ImportProgress.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.event = { $case: "offer", value: ModelOffer.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.event = { $case: "imported", value: ImportedModel.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ImportModelResponse>): ImportModelResponse {
+    return ImportModelResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ImportModelResponse>): ImportModelResponse {
+    const message = createBaseImportModelResponse();
+    switch (object.event?.$case) {
+      case "progress": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "progress", value: ImportProgress.fromPartial(object.event.value) };
+        }
+        break;
+      }
+      case "offer": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "offer", value: ModelOffer.fromPartial(object.event.value) };
+        }
+        break;
+      }
+      case "imported": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "imported", value: ImportedModel.fromPartial(object.event.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseImportProgress(): ImportProgress {
+  return { copying: false, doneBytes: 0, totalBytes: 0 };
+}
+
+export const ImportProgress: MessageFns<ImportProgress> = {
+  encode(message: ImportProgress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.copying !== false) {
+      writer.uint32(8).bool(message.copying);
+    }
+    if (message.doneBytes !== 0) {
+      writer.uint32(16).uint64(message.doneBytes);
+    }
+    if (message.totalBytes !== 0) {
+      writer.uint32(24).uint64(message.totalBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImportProgress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImportProgress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.copying = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.doneBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.totalBytes = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ImportProgress>): ImportProgress {
+    return ImportProgress.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ImportProgress>): ImportProgress {
+    const message = createBaseImportProgress();
+    message.copying = object.copying ?? false;
+    message.doneBytes = object.doneBytes ?? 0;
+    message.totalBytes = object.totalBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseModelOffer(): ModelOffer {
+  return { name: "", sha256: "", report: undefined };
+}
+
+export const ModelOffer: MessageFns<ModelOffer> = {
+  encode(message: ModelOffer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.sha256 !== "") {
+      writer.uint32(18).string(message.sha256);
+    }
+    if (message.report !== undefined) {
+      ModelReport.encode(message.report, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ModelOffer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseModelOffer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.sha256 = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.report = ModelReport.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ModelOffer>): ModelOffer {
+    return ModelOffer.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ModelOffer>): ModelOffer {
+    const message = createBaseModelOffer();
+    message.name = object.name ?? "";
+    message.sha256 = object.sha256 ?? "";
+    message.report = (object.report !== undefined && object.report !== null)
+      ? ModelReport.fromPartial(object.report)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseRemoveModelRequest(): RemoveModelRequest {
+  return { name: "" };
+}
+
+export const RemoveModelRequest: MessageFns<RemoveModelRequest> = {
+  encode(message: RemoveModelRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RemoveModelRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRemoveModelRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RemoveModelRequest>): RemoveModelRequest {
+    return RemoveModelRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RemoveModelRequest>): RemoveModelRequest {
+    const message = createBaseRemoveModelRequest();
+    message.name = object.name ?? "";
+    return message;
+  },
+};
+
+function createBaseRemoveModelResponse(): RemoveModelResponse {
+  return { sha256: "", path: "" };
+}
+
+export const RemoveModelResponse: MessageFns<RemoveModelResponse> = {
+  encode(message: RemoveModelResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sha256 !== "") {
+      writer.uint32(10).string(message.sha256);
+    }
+    if (message.path !== "") {
+      writer.uint32(18).string(message.path);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RemoveModelResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRemoveModelResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sha256 = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RemoveModelResponse>): RemoveModelResponse {
+    return RemoveModelResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RemoveModelResponse>): RemoveModelResponse {
+    const message = createBaseRemoveModelResponse();
+    message.sha256 = object.sha256 ?? "";
+    message.path = object.path ?? "";
+    return message;
+  },
+};
+
 /** The whole cluster, from outside. */
 export type OperatorServiceDefinition = typeof OperatorServiceDefinition;
 export const OperatorServiceDefinition = {
@@ -3355,6 +4437,36 @@ export const OperatorServiceDefinition = {
       responseStream: true,
       options: {},
     },
+    /** Models that were imported. */
+    listModels: {
+      name: "ListModels",
+      requestType: ListModelsRequest as typeof ListModelsRequest,
+      requestStream: false,
+      responseType: ListModelsResponse as typeof ListModelsResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * Checks and hashes a file on the coordinator's machine, and takes it in if its digest is the accepted one. Progress,
+     * then the offer, then what was imported; without an accepted digest it ends with the offer.
+     */
+    importModel: {
+      name: "ImportModel",
+      requestType: ImportModelRequest as typeof ImportModelRequest,
+      requestStream: false,
+      responseType: ImportModelResponse as typeof ImportModelResponse,
+      responseStream: true,
+      options: {},
+    },
+    /** Forgets a model; a copy of it is removed, a file that was only named stays. */
+    removeModel: {
+      name: "RemoveModel",
+      requestType: RemoveModelRequest as typeof RemoveModelRequest,
+      requestStream: false,
+      responseType: RemoveModelResponse as typeof RemoveModelResponse,
+      responseStream: false,
+      options: {},
+    },
     /** Runs the canary on one node or on all. */
     runCanary: {
       name: "RunCanary",
@@ -3388,6 +4500,24 @@ export interface OperatorServiceImplementation<CallContextExt = {}> {
     request: ViolationsRequest,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<ViolationsResponse>>;
+  /** Models that were imported. */
+  listModels(
+    request: ListModelsRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<ListModelsResponse>>;
+  /**
+   * Checks and hashes a file on the coordinator's machine, and takes it in if its digest is the accepted one. Progress,
+   * then the offer, then what was imported; without an accepted digest it ends with the offer.
+   */
+  importModel(
+    request: ImportModelRequest,
+    context: CallContext & CallContextExt,
+  ): ServerStreamingMethodResult<DeepPartial<ImportModelResponse>>;
+  /** Forgets a model; a copy of it is removed, a file that was only named stays. */
+  removeModel(
+    request: RemoveModelRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<RemoveModelResponse>>;
   /** Runs the canary on one node or on all. */
   runCanary(
     request: RunCanaryRequest,
@@ -3413,6 +4543,24 @@ export interface OperatorServiceClient<CallOptionsExt = {}> {
     request: DeepPartial<ViolationsRequest>,
     options?: CallOptions & CallOptionsExt,
   ): AsyncIterable<ViolationsResponse>;
+  /** Models that were imported. */
+  listModels(
+    request: DeepPartial<ListModelsRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<ListModelsResponse>;
+  /**
+   * Checks and hashes a file on the coordinator's machine, and takes it in if its digest is the accepted one. Progress,
+   * then the offer, then what was imported; without an accepted digest it ends with the offer.
+   */
+  importModel(
+    request: DeepPartial<ImportModelRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): AsyncIterable<ImportModelResponse>;
+  /** Forgets a model; a copy of it is removed, a file that was only named stays. */
+  removeModel(
+    request: DeepPartial<RemoveModelRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<RemoveModelResponse>;
   /** Runs the canary on one node or on all. */
   runCanary(
     request: DeepPartial<RunCanaryRequest>,

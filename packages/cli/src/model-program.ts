@@ -107,7 +107,10 @@ Examples:
     .summary('the models that a cluster knows')
     .description('Lists imported models, and whether their files are there now.')
     .addOption(homeOption())
-    .addHelpText('after', "\nExamples:\n  minikeep model list\n  minikeep model list --json | jq -r '.models[].name'")
+    .addHelpText(
+      'after',
+      "\nExamples:\n  minikeep model list\n  minikeep model list --json | jq -r '.models[].name'",
+    )
     .action(async (flags: HomeFlags) => {
       const { modelList } = await import('./commands/model-list.ts');
       ended(await modelList(context, flags));

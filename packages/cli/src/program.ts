@@ -13,11 +13,7 @@ import type { CommandContext, CommonFlags } from './command-context.ts';
 import type { DemoFlags } from './commands/demo.ts';
 import type { PlanFlags } from './commands/plan.ts';
 import type { RunFlags } from './commands/ready.ts';
-import {
-  PARALLEL_MAX,
-  SEED_MAX,
-  TOKENS_MAX,
-} from './defaults.ts';
+import { PARALLEL_MAX, SEED_MAX, TOKENS_MAX } from './defaults.ts';
 import { addModel } from './model-program.ts';
 import * as read from './options.ts';
 import {

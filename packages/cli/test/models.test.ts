@@ -26,20 +26,54 @@ describe('model import', { timeout: 60_000 }, () => {
   it('shows what would run, and takes nothing in that nobody accepted', async () => {
     const asked = await minikeep(['model', 'import', file, '--home', home]);
     expect(asked.code).toBe(2);
-    for (const shown of ['licence', 'llama, 4 layers', 'quantisation', 'tokenizer', 'template', sha256])
+    for (const shown of [
+      'licence',
+      'llama, 4 layers',
+      'quantisation',
+      'tokenizer',
+      'template',
+      sha256,
+    ])
       expect(asked.stdout).toContain(shown);
     expect(asked.stderr).toContain('model.not_accepted');
     expect(asked.stderr).toContain(`--sha256 ${sha256}`);
-    const other = await minikeep(['model', 'import', file, '--home', home, '--json', '--sha256', 'ab'.repeat(32)]);
-    expect([other.code, jsonError(other).code, other.stdout]).toEqual([5, 'model.digest_differs', '']);
+    const other = await minikeep([
+      'model',
+      'import',
+      file,
+      '--home',
+      home,
+      '--json',
+      '--sha256',
+      'ab'.repeat(32),
+    ]);
+    expect([other.code, jsonError(other).code, other.stdout]).toEqual([
+      5,
+      'model.digest_differs',
+      '',
+    ]);
     const listed = await minikeep(['model', 'list', '--home', home, '--json']);
     expect(JSON.parse(listed.stdout)).toEqual({ models: [] });
   });
 
   it('takes it in with --sha256, lists it, forgets it', async () => {
-    const done = await minikeep(['model', 'import', file, '--home', home, '--json', '--sha256', sha256]);
+    const done = await minikeep([
+      'model',
+      'import',
+      file,
+      '--home',
+      home,
+      '--json',
+      '--sha256',
+      sha256,
+    ]);
     expect(done.stderr).toBe('');
-    expect(JSON.parse(done.stdout)).toMatchObject({ name: 'tiny', sha256, path: file, copied: false });
+    expect(JSON.parse(done.stdout)).toMatchObject({
+      name: 'tiny',
+      sha256,
+      path: file,
+      copied: false,
+    });
     const listed = await minikeep(['model', 'list'], { env: { MINIKEEP_HOME: home } });
     expect(listed.stdout).toMatch(/^NAME.*\ntiny .*llama/);
     const removed = await minikeep(['model', 'rm', 'tiny', '--home', home]);

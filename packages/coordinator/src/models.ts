@@ -84,7 +84,14 @@ export class Models {
     if (acceptSha256 === '') return;
     const options = { copy, nowMs: this.#now(), signal };
     const { library } = this;
-    const row = await acceptOffer(library, this.#state, offer, acceptSha256, options, progress(true));
+    const row = await acceptOffer(
+      library,
+      this.#state,
+      offer,
+      acceptSha256,
+      options,
+      progress(true),
+    );
     const listed = { ...row, present: true, copied: copy, report };
     tell({ $case: 'imported', value: modelMessage(listed) });
   }

@@ -117,9 +117,13 @@ async function copyRange(
     const wanted = Math.min(COPY_BYTES, bytes - at);
     const bytesRead = await from.read(at, buffer.subarray(0, wanted));
     if (bytesRead === 0)
-      throw new MinikeepError('gguf.truncated', 'the model’s file became shorter while it was copied', {
-        next: 'Wait until whatever writes it is done, then try again.',
-      });
+      throw new MinikeepError(
+        'gguf.truncated',
+        'the model’s file became shorter while it was copied',
+        {
+          next: 'Wait until whatever writes it is done, then try again.',
+        },
+      );
     for (let done = 0; done < bytesRead;)
       done += (await to.write(buffer, done, bytesRead - done, at + done)).bytesWritten;
     at += bytesRead;

@@ -5,7 +5,14 @@
 import { openModel, type Model } from '@minikeep/gguf';
 import { EXIT, MinikeepError } from '@minikeep/protocol';
 import type { State } from '@minikeep/state';
-import { addModel, checkNameFree, findModel, listModels, removeModel, type ModelRow } from './catalogue.ts';
+import {
+  addModel,
+  checkNameFree,
+  findModel,
+  listModels,
+  removeModel,
+  type ModelRow,
+} from './catalogue.ts';
 import { checkModelName, findModelFile, nameFromFile } from './find-model.ts';
 import type { ModelLibrary, OnBytes } from './library.ts';
 import { reportOn, type ModelReport } from './report.ts';

@@ -11,7 +11,13 @@
  */
 import { readdir, rm, stat, utimes } from 'node:fs/promises';
 import path from 'node:path';
-import { fingerprintModel, openModel, sharedPieces, type Model, type ModelFile } from '@minikeep/gguf';
+import {
+  fingerprintModel,
+  openModel,
+  sharedPieces,
+  type Model,
+  type ModelFile,
+} from '@minikeep/gguf';
 import { MinikeepError } from '@minikeep/protocol';
 import { makeFolder } from '@minikeep/protocol/rpc';
 import { copyFiles, writeHeaders } from './copy.ts';
@@ -121,7 +127,9 @@ export class ModelLibrary {
     const all = path.join(this.folder, 'models');
     const found: { sha256: string; usedMs: number }[] = [];
     for (const sha256 of await readdir(all).catch(() => [])) {
-      const info = DIGEST.test(sha256) ? await stat(path.join(all, sha256)).catch(() => {}) : undefined;
+      const info = DIGEST.test(sha256)
+        ? await stat(path.join(all, sha256)).catch(() => {})
+        : undefined;
       if (info !== undefined && !keep.has(sha256)) found.push({ sha256, usedMs: info.mtimeMs });
     }
     found.sort((a, b) => b.usedMs - a.usedMs);

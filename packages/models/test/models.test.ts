@@ -148,7 +148,9 @@ describe('an imported model', () => {
     await forgetModel(library, state, 'm');
     expect(existsSync(file)).toBe(true);
     expect(await listedModels(library, state)).toEqual([]);
-    expect(() => modelNamed(state, 'm')).toThrow(expect.objectContaining({ code: 'model.unknown' }) as Error);
+    expect(() => modelNamed(state, 'm')).toThrow(
+      expect.objectContaining({ code: 'model.unknown' }) as Error,
+    );
     await expect(forgetModel(library, state, 'm')).rejects.toMatchObject({ code: 'model.unknown' });
   });
 
@@ -232,7 +234,9 @@ describe('an imported model', () => {
     await take(await offerModel(library, moved, 'n'));
     await take(await offerModel(library, moved, 'o'));
     await forgetModel(library, state, 'n');
-    expect((await listedModels(library, state)).map(({ name, report }) => [name, report?.layers])).toEqual([
+    expect(
+      (await listedModels(library, state)).map(({ name, report }) => [name, report?.layers]),
+    ).toEqual([
       ['m', 4],
       ['o', 4],
     ]);

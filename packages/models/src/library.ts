@@ -146,7 +146,8 @@ export class ModelLibrary {
 
   async #header(sha256: string): Promise<Model | undefined> {
     const folder = path.join(this.#own(sha256), 'header');
-    const [first] = (await readdir(folder).catch(() => [])).toSorted();
+    const names: readonly string[] = await readdir(folder).catch(() => []);
+    const [first] = names.toSorted((a, b) => (a < b ? -1 : 1));
     return first === undefined
       ? undefined
       : openModel(path.join(folder, first)).catch(() => undefined);

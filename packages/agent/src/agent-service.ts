@@ -106,14 +106,16 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
       yield* events;
     },
 
-    async connect(request) {
+    inventory: () => Promise.resolve({ parts: hosts.inventory() }),
+
+    async connect(request, context) {
       const host = hosts.find(request.deployment);
       const { stage } = host;
       if (stage === undefined || host.epoch !== request.epoch)
         throw new MinikeepError('deployment.no_stage', `${request.deployment} has no stage here`, {
           next: 'Deploy again.',
         });
-      await stage.connect(request.upstream, request.downstream, request.downstreamAddress);
+      await stage.connect(request, context.signal);
       return {};
     },
 

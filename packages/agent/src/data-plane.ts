@@ -1,6 +1,12 @@
 /** The node's end of the frame streams: who opened it is checked once, then frames go to the stage as they are. */
 import { EXIT, MinikeepError, PROTOCOL_VERSION } from '@minikeep/protocol';
-import { FRAMES_METADATA, peerOf, takeFrames, type FramesHandler } from '@minikeep/protocol/rpc';
+import {
+  FRAMES_METADATA,
+  peerOf,
+  takeFrames,
+  type FramesHandler,
+  type TakeFrame,
+} from '@minikeep/protocol/rpc';
 import type { Hosts } from './hosts.ts';
 
 export function dataPlane(hosts: Hosts): FramesHandler {
@@ -12,14 +18,16 @@ export function dataPlane(hosts: Hosts): FramesHandler {
       });
     const peer = peerOf(context);
     const epoch = Number(read(FRAMES_METADATA.epoch));
+    const session = Number(read(FRAMES_METADATA.session));
     const { stage } = hosts.find(read(FRAMES_METADATA.deployment));
     if (stage === undefined)
       throw new MinikeepError('access.denied', 'frames refused: there is no stage here', {
         next: 'Only the neighbour of the current epoch may send frames.',
         exitCode: EXIT.denied,
       });
-    stage.checkSender(peer, epoch);
+    stage.checkSender(peer, epoch, session);
     yield { received: 0 };
-    await stage.receive(peer, epoch, (take) => takeFrames(request, context, take), context.signal);
+    const frames = (take: TakeFrame): Promise<void> => takeFrames(request, context, take);
+    await stage.receive(peer, epoch, session, frames, context.signal);
   };
 }

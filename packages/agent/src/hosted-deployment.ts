@@ -14,7 +14,7 @@ import {
 } from '@minikeep/engine';
 import { MinikeepError } from '@minikeep/protocol';
 import { toErrorDetail, type CredentialPems } from '@minikeep/protocol/rpc';
-import { EngineKind, type EngineReady, type LoadRequest } from '@minikeep/protocol/v1';
+import { EngineKind, type EngineReady, type HostedPart, type LoadRequest } from '@minikeep/protocol/v1';
 import type { EventHub } from './event-hub.ts';
 import { badLoad, loadStageMessage } from './load-message.ts';
 import { processState, type ProcessState } from './process-state.ts';
@@ -45,6 +45,8 @@ export class HostedDeployment {
   readonly #options: HostOptions;
   /** Engines that run or are being started; at most one of each kind. */
   readonly #engines = new Map<EngineKind, EngineClient | 'starting'>();
+  /** What each of them was asked to load. */
+  readonly #loads = new Map<EngineKind, NonNullable<LoadRequest['engine']>>();
   /** Aborted when this part ends: kills what is still being started. */
   readonly #over = new AbortController();
   #stage: Stage | undefined;
@@ -73,6 +75,7 @@ export class HostedDeployment {
       what.$case === 'stage' ? EngineKind.ENGINE_KIND_STAGE : EngineKind.ENGINE_KIND_TEXT;
     if (this.#engines.has(kind)) throw badLoad('such an engine already runs');
     this.#engines.set(kind, 'starting');
+    this.#loads.set(kind, what);
     try {
       const either = AbortSignal.any([signal, this.#over.signal]);
       const digests =
@@ -107,6 +110,32 @@ export class HostedDeployment {
         next: 'Deploy again; a model without a vocabulary takes token ids only.',
       });
     return engine.text(request, { timeoutMs });
+  }
+
+  /** What is here, for a coordinator that does not remember. */
+  inventory(): HostedPart {
+    const { deployment, epoch } = this.#options;
+    const ready = (kind: EngineKind): EngineReady | undefined => {
+      const engine = this.#engines.get(kind);
+      return engine === undefined || engine === 'starting' ? undefined : this.#readyMessage(engine);
+    };
+    const stage = this.#loads.get(EngineKind.ENGINE_KIND_STAGE);
+    const stageReady = ready(EngineKind.ENGINE_KIND_STAGE);
+    const text = this.#loads.get(EngineKind.ENGINE_KIND_TEXT);
+    const textReady = ready(EngineKind.ENGINE_KIND_TEXT);
+    return {
+      deployment,
+      epoch,
+      stage:
+        stage?.$case === 'stage' && stageReady !== undefined
+          ? { load: stage.value, ready: stageReady, session: this.#stage?.session ?? 0 }
+          : undefined,
+      text:
+        text?.$case === 'text' && textReady !== undefined
+          ? { load: text.value, ready: textReady }
+          : undefined,
+      starting: [...this.#engines.values()].includes('starting'),
+    };
   }
 
   /** The stage engine's process; undefined when there is none. */
@@ -165,10 +194,10 @@ export class HostedDeployment {
         epoch,
         credentials,
         engine,
-        onFault: (downstream, neighbour, error) =>
+        onFault: ({ error, ...fault }) =>
           hub.emit({
             $case: 'pipelineFault',
-            value: { deployment, epoch, downstream, neighbour, error: toErrorDetail(error) },
+            value: { deployment, epoch, ...fault, error: toErrorDetail(error) },
           }),
       });
       engine.onFrame((payload) => stage.forward(payload));
@@ -213,10 +242,14 @@ export class HostedDeployment {
         });
         return;
       case 'step_error': {
-        this.#stage?.dropped();
+        const session = this.#stage?.session ?? 0;
+        if (this.#stage?.dropped() !== true) return;
         const error = { ...event.error, exitCode: 1, details: {} };
         const { epoch: stepEpoch, step } = event;
-        hub.emit({ $case: 'stepFault', value: { deployment, epoch: stepEpoch, step, error } });
+        hub.emit({
+          $case: 'stepFault',
+          value: { deployment, epoch: stepEpoch, session, step, error },
+        });
         return;
       }
       case 'exited': {

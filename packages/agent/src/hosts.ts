@@ -1,5 +1,6 @@
 /** The deployments that have a part on this node. */
 import { MinikeepError } from '@minikeep/protocol';
+import type { HostedPart } from '@minikeep/protocol/v1';
 import { HostedDeployment, type HostOptions } from './hosted-deployment.ts';
 
 const DEPLOYMENTS_MAX = 16;
@@ -42,6 +43,11 @@ export class Hosts {
     throw new MinikeepError('deployment.unknown', `nothing of ${deployment} runs on this node`, {
       next: 'See what is deployed with `minikeep status`.',
     });
+  }
+
+  /** What is here of every deployment. */
+  inventory(): HostedPart[] {
+    return [...this.#byName.values()].map((host) => host.inventory());
   }
 
   /** Ends a deployment's part, if there is one and its epoch is not a later one (0: any). */

@@ -2,6 +2,10 @@
  * One stage on its node: frames from the previous neighbour into the engine, frames out of the engine to the next one.
  * Opaque bytes both ways. Back-pressure is passed on: a slow engine stops the reading from upstream, a slow neighbour
  * stops the reading from the engine; nothing is queued here.
+ *
+ * Each connection is a session. A coordinator that was started again connects an engine that still runs: the streams
+ * of the session before end first, and the engine finishes the frames that it holds; what comes out of it until then
+ * goes nowhere. So no frame of a session is ever seen by another one.
  */
 import type { EngineClient } from '@minikeep/engine';
 import {
@@ -14,6 +18,8 @@ import {
 import { CONNECT_TIMEOUT_MS } from '@minikeep/protocol';
 import { FrameSender, type CredentialPems, type TakeFrame } from '@minikeep/protocol/rpc';
 
+/** As long as one step may take before its stage counts as stalled. */
+const DRAIN_TIMEOUT_MS = 120_000;
 /** Frames that the engine may hold at once: steps in flight of a pipeline, with room. */
 const FRAMES_HELD_MAX = 300;
 
@@ -30,18 +36,39 @@ export interface StageOptions {
   readonly epoch: number;
   readonly credentials: CredentialPems;
   readonly engine: EngineClient;
-  /** A neighbour's stream broke. */
-  onFault(downstream: boolean, neighbour: string, error: MinikeepError): void;
+  /** A neighbour's stream of that session broke. */
+  onFault(fault: StageFault): void;
+}
+
+export interface StageFault {
+  readonly session: number;
+  readonly downstream: boolean;
+  readonly neighbour: string;
+  readonly error: MinikeepError;
+}
+
+export interface StageConnection {
+  readonly session: number;
+  /** Certificate names of the neighbours. */
+  readonly upstream: string;
+  readonly downstream: string;
+  readonly downstreamAddress: string;
 }
 
 export class Stage {
   readonly #options: StageOptions;
+  /** 0 before the first connection. */
+  #session = 0;
+  /** Who may send; nobody while the engine finishes what it holds of the session before. */
   #upstream: Identity | undefined;
-  #attached = false;
+  /** The stream from upstream, once it is here; aborted when its session is over. */
+  #receiving: AbortController | undefined;
   #downstream: FrameSender | undefined;
   #closed = false;
   /** Ends the waiting for a neighbour that will never be ready again. */
   #wake: () => void = () => {};
+  /** Ends the waiting for an engine that holds frames of the session before. */
+  #emptied: () => void = () => {};
   #framesIn = 0;
   #framesOut = 0;
   #framesSent = 0;
@@ -56,18 +83,28 @@ export class Stage {
     return this.#options.epoch;
   }
 
-  /** Accepts frames from `upstream` only, and opens the stream to `downstream`; resolves when that one accepted. */
-  async connect(upstream: string, downstream: string, address: string): Promise<void> {
-    const from = parseIdentityUri(upstream);
-    const to = parseIdentityUri(downstream);
+  get session(): number {
+    return this.#session;
+  }
+
+  /**
+   * Begins a session: ends the streams of the one before, waits until the engine holds none of its frames, accepts
+   * frames from `upstream` only, and opens the stream to `downstream`; resolves when that one accepted.
+   * Throws `pipeline.neighbour_invalid`, `pipeline.stale_session`, `pipeline.not_drained`, `pipeline.stream_lost`.
+   */
+  async connect(connection: StageConnection, signal?: AbortSignal): Promise<void> {
+    const { session, downstreamAddress: address } = connection;
+    const from = parseIdentityUri(connection.upstream);
+    const to = parseIdentityUri(connection.downstream);
     if (from === undefined || to === undefined)
       throw new MinikeepError('pipeline.neighbour_invalid', 'a neighbour has no valid identity', {
         next: 'The coordinator runs another version: compare versions with `minikeep nodes`.',
       });
-    if (this.#downstream !== undefined)
-      throw new MinikeepError('pipeline.already_connected', 'this stage is already connected', {
-        next: 'Deploy again: a new epoch begins with new stages.',
-      });
+    if (session <= this.#session) throw this.#stale(session);
+    this.#session = session;
+    this.#endSession();
+    await this.#drained(signal);
+    if (this.#session !== session || this.#closed) throw this.#stale(session);
     this.#upstream = from;
     const sender = new FrameSender({
       address,
@@ -75,53 +112,60 @@ export class Stage {
       neighbour: to,
       deployment: this.#options.deployment,
       epoch: this.#options.epoch,
+      session,
       onEnd: (error) => {
-        if (error !== undefined && !this.#closed)
-          this.#options.onFault(true, to.name, toMinikeepError(error));
+        if (this.#downstream === sender) this.#dropDownstream();
+        if (error !== undefined) this.#fault(session, true, to.name, toMinikeepError(error));
       },
     });
     this.#downstream = sender;
-    const timer = setTimeout(() => sender.close(), CONNECT_TIMEOUT_MS * 2);
+    const close = (): void => sender.close();
+    const timer = setTimeout(close, CONNECT_TIMEOUT_MS * 2);
+    signal?.addEventListener('abort', close, { once: true });
     try {
       await sender.accepted;
     } finally {
       clearTimeout(timer);
+      signal?.removeEventListener('abort', close);
     }
   }
 
-  /** Takes the upstream neighbour's frames until its stream ends. Throws for anyone else, and for a second stream. */
+  /** Takes the upstream neighbour's frames until its stream or its session ends. Throws for anyone else, and for a second stream. */
   async receive(
     peer: Identity,
     epoch: number,
+    session: number,
     frames: (take: TakeFrame) => Promise<void>,
     signal: AbortSignal,
   ): Promise<void> {
-    this.checkSender(peer, epoch);
-    this.#attached = true;
+    this.checkSender(peer, epoch, session);
+    const receiving = new AbortController();
+    this.#receiving = receiving;
+    const over = new Promise<never>((_resolve, reject) => {
+      const end = (): void => reject(receiving.signal.reason as Error);
+      receiving.signal.addEventListener('abort', end, { once: true });
+    });
+    // Nobody may wait for it any more when it comes.
+    over.catch(() => {});
+    const take: TakeFrame = (frame) => {
+      receiving.signal.throwIfAborted();
+      if (this.#held.length >= FRAMES_HELD_MAX) throw tooManyFrames(peer.name);
+      this.#framesIn++;
+      this.#held.push(performance.now());
+      return this.#options.engine.sendFrame(frame);
+    };
     try {
-      await frames((frame) => {
-        if (this.#held.length >= FRAMES_HELD_MAX)
-          throw new MinikeepError(
-            'pipeline.too_many_frames',
-            `${peer.name} sends more steps than may be in flight`,
-            {
-              next: 'The coordinator or that node runs another version: compare versions with `minikeep nodes`.',
-            },
-          );
-        this.#framesIn++;
-        this.#held.push(performance.now());
-        return this.#options.engine.sendFrame(frame);
-      });
-      if (!this.#closed) this.#options.onFault(false, peer.name, streamEnded(peer.name));
+      await Promise.race([frames(take), over]);
+      this.#fault(session, false, peer.name, streamEnded(peer.name));
     } catch (thrown) {
       const error = signal.aborted ? streamEnded(peer.name) : toMinikeepError(thrown);
-      if (!this.#closed) this.#options.onFault(false, peer.name, error);
+      this.#fault(session, false, peer.name, error);
       throw error;
     }
   }
 
   /** Throws `access.denied` unless the stream may be opened. */
-  checkSender(peer: Identity, epoch: number): void {
+  checkSender(peer: Identity, epoch: number, session: number): void {
     const { deployment } = this.#options;
     const why =
       this.#upstream === undefined
@@ -130,9 +174,11 @@ export class Stage {
           ? `${identityUri(peer)} is not the neighbour of this stage of ${deployment}`
           : epoch !== this.#options.epoch
             ? `epoch ${epoch} of ${deployment} is not the current one (${this.#options.epoch})`
-            : this.#attached
-              ? `this stage of ${deployment} already has a stream from its neighbour`
-              : undefined;
+            : session !== this.#session
+              ? `session ${session} of ${deployment} is not the current one (${this.#session})`
+              : this.#receiving !== undefined
+                ? `this stage of ${deployment} already has a stream from its neighbour`
+                : undefined;
     if (why === undefined) return;
     throw new MinikeepError('access.denied', `frames refused: ${why}`, {
       next: 'Only the neighbour of the current epoch may send frames.',
@@ -143,7 +189,7 @@ export class Stage {
   /** A frame came out of the engine. Resolves when the next may be read. */
   forward(payload: Uint8Array): Promise<void> | void {
     this.#framesOut++;
-    this.#held.shift();
+    this.#took();
     const sender = this.#downstream;
     if (sender === undefined || this.#closed) return undefined;
     this.#framesSent++;
@@ -154,9 +200,14 @@ export class Stage {
     });
   }
 
-  /** The engine refused a step: it holds one frame less, and nothing comes out for it. */
-  dropped(): void {
-    this.#held.shift();
+  /**
+   * The engine refused a step: it holds one frame less, and nothing comes out for it. False: nobody waits for that
+   * step, its session is over.
+   */
+  dropped(): boolean {
+    const counts = this.#upstream !== undefined;
+    this.#took();
+    return counts;
   }
 
   counters(): StageCounters {
@@ -171,9 +222,72 @@ export class Stage {
 
   close(): void {
     this.#closed = true;
+    this.#endSession();
+    this.#emptied();
+  }
+
+  /** The engine is done with its oldest frame. */
+  #took(): void {
+    this.#held.shift();
+    if (this.#held.length === 0) this.#emptied();
+  }
+
+  /** From here on nothing goes into the engine, and what comes out of it goes nowhere. */
+  #endSession(): void {
+    this.#upstream = undefined;
+    this.#receiving?.abort(this.#stale(this.#session));
+    this.#receiving = undefined;
+    this.#dropDownstream();
+  }
+
+  #dropDownstream(): void {
     this.#downstream?.close();
+    this.#downstream = undefined;
     this.#wake();
   }
+
+  async #drained(signal: AbortSignal | undefined): Promise<void> {
+    if (this.#held.length === 0) return;
+    const either = AbortSignal.any([
+      AbortSignal.timeout(DRAIN_TIMEOUT_MS),
+      ...(signal === undefined ? [] : [signal]),
+    ]);
+    await new Promise<void>((resolve) => {
+      this.#emptied = resolve;
+      either.addEventListener('abort', () => resolve(), { once: true });
+    });
+    if (this.#held.length === 0 || this.#closed) return;
+    throw new MinikeepError(
+      'pipeline.not_drained',
+      `the engine still holds ${this.#held.length} steps from before`,
+      { next: 'Wait: it is started anew.' },
+    );
+  }
+
+  /** Of a session that goes on; what ends with it is no fault. */
+  #fault(session: number, downstream: boolean, neighbour: string, error: MinikeepError): void {
+    if (this.#closed || session !== this.#session) return;
+    this.#options.onFault({ session, downstream, neighbour, error });
+  }
+
+  #stale(session: number): MinikeepError {
+    const { deployment } = this.#options;
+    return new MinikeepError(
+      'pipeline.stale_session',
+      `session ${session} of ${deployment} is over`,
+      { next: 'Another coordinator or an old request: see `minikeep status`.' },
+    );
+  }
+}
+
+function tooManyFrames(neighbour: string): MinikeepError {
+  return new MinikeepError(
+    'pipeline.too_many_frames',
+    `${neighbour} sends more steps than may be in flight`,
+    {
+      next: 'The coordinator or that node runs another version: compare versions with `minikeep nodes`.',
+    },
+  );
 }
 
 function streamEnded(neighbour: string): MinikeepError {

@@ -126,7 +126,7 @@ describe('the event hub', () => {
       hub.emit({ $case: 'engineLog', value: { deployment: '', kind: 1, level: '', text: '' } });
       hub.emit({
         $case: 'stepFault',
-        value: { deployment: '', epoch: 1, step: i, error: undefined },
+        value: { deployment: '', epoch: 1, session: 1, step: i, error: undefined },
       });
     }
     const attempt = Violation.create({ operation: 'connect', count: 1 });

@@ -242,13 +242,19 @@ describe('a cluster of three nodes', () => {
 
     it('frames are refused from a node that is no neighbour, of another epoch, and a second time', async () => {
       const { cluster: id } = cluster.authority;
-      const open = async (from: string, to: number, epoch: number): Promise<string> => {
+      const open = async (
+        from: string,
+        to: number,
+        epoch: number,
+        session = 1,
+      ): Promise<string> => {
         const sender = new FrameSender({
           address: cluster.nodes[to - 1]?.address ?? '',
           credentials: await credentials(cluster, 'node', from),
           neighbour: { cluster: id, role: 'node', name: `node-${to}` },
           deployment: 'test',
           epoch,
+          session,
           onEnd: () => {},
         });
         const outcome = await sender.accepted.then(
@@ -260,6 +266,7 @@ describe('a cluster of three nodes', () => {
       };
       expect(await open('node-3', 2, 2)).toContain('is not the neighbour');
       expect(await open('node-1', 2, 1)).toContain('epoch 1');
+      expect(await open('node-1', 2, 2, 2)).toContain('session 2');
       expect(await open('node-1', 2, 2)).toContain('already has a stream');
       expect((await ask(cluster, tokens(PROMPT), { maxTokens: 24 })).ids).toEqual(alone);
     });

@@ -87,7 +87,7 @@ export class Cluster {
 
   /** Registers a new epoch of a deployment; what it replaces must be over. Throws `deployment.exists`. */
   async begin(
-    options: Pick<DeploymentOptions, 'name' | 'plan' | 'onProgress'>,
+    options: Pick<DeploymentOptions, 'name' | 'shape' | 'onProgress'>,
   ): Promise<Deployment> {
     const before = this.#deployments.get(options.name);
     // What the failed epoch still holds on the nodes must not be taken for the new one's.
@@ -166,16 +166,16 @@ export class Cluster {
 }
 
 export function deploymentStatus(deployment: Deployment): DeploymentStatus {
-  const { plan, pipeline, error } = deployment;
+  const { shape, pipeline, error } = deployment;
   return {
     name: deployment.name,
     state: deployment.state,
     epoch: deployment.epoch,
-    modelPath: plan.model.path,
-    modelSha256: plan.modelSha256,
-    architecture: plan.model.architecture,
-    layers: plan.stages.at(-1)?.layers[1] ?? 0,
-    context: plan.context,
+    modelPath: shape.modelPath,
+    modelSha256: shape.modelSha256,
+    architecture: shape.architecture,
+    layers: shape.stages.at(-1)?.layers[1] ?? 0,
+    context: shape.context,
     sealed: deployment.sealed,
     stages: deployment.stageStatus,
     sequencesActive: pipeline?.activeSequences ?? 0,

@@ -91,10 +91,10 @@ async function run(
   }
   const deployment = await cluster.begin({
     name: request.name,
-    plan,
+    shape: plan,
     onProgress: (value) => tell({ $case: 'progress', value }),
   });
-  await deployment.start(signal);
+  await deployment.start(plan, signal);
   const totalSeconds = (performance.now() - started) / 1000;
   tell({ $case: 'ready', value: { deployment: deploymentStatus(deployment), totalSeconds } });
 }
@@ -128,15 +128,15 @@ function canaryFailed(node: string): MinikeepError {
 
 function planMessage(plan: DeploymentPlan) {
   return {
-    architecture: plan.model.architecture,
+    architecture: plan.architecture,
     layers: plan.stages.at(-1)?.layers[1] ?? 0,
     cuts: [...plan.cuts],
     modelSha256: plan.modelSha256,
     context: plan.context,
-    stages: plan.stages.map(({ node, layers, slice }): StageStatus => ({
+    stages: plan.stages.map(({ node, layers, sliceBytes }): StageStatus => ({
       node: node.name,
       layers: { start: layers[0], end: layers[1] },
-      sliceBytes: slice.bytes,
+      sliceBytes,
       memory: undefined,
       enginePid: 0,
       sandboxed: false,

@@ -30,18 +30,30 @@ const MEMORY_RESERVE_BYTES = 512 * 1024 * 1024;
 /** What the GPU may wire down on Apple Silicon, about. */
 const MAC_MEMORY_SHARE = 0.75;
 
-export interface PlannedStage {
+export interface ShapedStage {
   readonly node: NodeLink;
   readonly layers: readonly [number, number];
+  readonly sliceBytes: number;
+}
+
+/** What a deployment is, planned now or kept from before: enough for engines that are loaded already. */
+export interface DeploymentShape {
+  readonly modelPath: string;
+  readonly modelSha256: string;
+  readonly architecture: string;
+  readonly context: ContextSettings;
+  readonly stages: readonly ShapedStage[];
+}
+
+export interface PlannedStage extends ShapedStage {
   readonly slice: SlicePlan;
   readonly embedding: SlicePlan | undefined;
 }
 
-export interface DeploymentPlan {
+/** Besides, what has to be cut and sent. */
+export interface DeploymentPlan extends DeploymentShape {
   readonly model: Model;
-  readonly modelSha256: string;
   readonly cuts: readonly number[];
-  readonly context: ContextSettings;
   readonly stages: readonly PlannedStage[];
   /** Vocabulary and template, for the first node; undefined when not wanted. */
   readonly text: SlicePlan | undefined;
@@ -80,11 +92,16 @@ export async function planDeployment(
     .map((slice, i): PlannedStage => {
       const node = nodes[i];
       if (node === undefined) throw new Error('a stage without a node');
-      return { node, layers: slice.layers, slice, embedding: i === 0 ? embedding : undefined };
+      const { layers, bytes: sliceBytes } = slice;
+      return { node, layers, sliceBytes, slice, embedding: i === 0 ? embedding : undefined };
     });
   const modelSha256 = await digestOf(model, index, onProgress, signal);
   const text = wish.noText ? undefined : slices.find((s) => s.kind === 'text');
-  return { model, modelSha256, cuts, context, stages, text };
+  const { architecture } = model;
+  return {
+    ...{ model, modelPath: model.path, modelSha256, architecture },
+    ...{ cuts, context, stages, text },
+  };
 }
 
 async function digestOf(

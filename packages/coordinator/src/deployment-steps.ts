@@ -2,13 +2,12 @@
 import { MinikeepError, identityUri } from '@minikeep/protocol';
 import { deadline } from '@minikeep/protocol/rpc';
 import type { EngineReady } from '@minikeep/protocol/v1';
-import type { DeploymentPlan } from './deployment-plan.ts';
+import type { DeploymentPlan, DeploymentShape } from './deployment-plan.ts';
 import { stageName } from './diagnose.ts';
 import type { DigestIndex } from '@minikeep/models';
 import { loadEngines, type EngineToLoad } from './load-stages.ts';
+import type { NodeLink } from './node-link.ts';
 import { sendSlices } from './send-slices.ts';
-
-const CONNECT_STAGE_TIMEOUT_MS = 15_000;
 
 /** SHA-256 of what each node was sent. */
 export interface PlacedDigests {
@@ -21,6 +20,13 @@ export interface StepOptions {
   readonly epoch: number;
   readonly plan: DeploymentPlan;
   readonly signal: AbortSignal;
+}
+
+export interface ConnectOptions extends Omit<StepOptions, 'plan'> {
+  readonly shape: DeploymentShape;
+  readonly session: number;
+  /** For one stage; one that was connected before finishes its steps first. */
+  readonly timeoutMs: number;
 }
 
 /** Brings every slice to its node. Throws `store.*`, `gguf.*`, `node.*`. */
@@ -55,13 +61,14 @@ export async function sendAll(
 
 /** The text engine, on the first node. */
 export function textEngineToLoad(
-  { deployment, epoch, plan }: StepOptions,
+  { deployment, epoch }: Pick<StepOptions, 'deployment' | 'epoch'>,
+  node: NodeLink | undefined,
   fileSha256: string,
+  bytes: number,
 ): EngineToLoad[] {
-  const node = plan.stages[0]?.node;
   if (node === undefined) return [];
   const engine = { $case: 'text' as const, value: { fileSha256 } };
-  return [{ node, bytes: plan.text?.bytes ?? 0, request: { deployment, epoch, engine } }];
+  return [{ node, bytes, request: { deployment, epoch, engine } }];
 }
 
 /** Loads all engines; returns those of the stages, in order. Throws `engine.*`, `sandbox.*`, `store.*`, `version.engine_mismatch`. */
@@ -83,7 +90,10 @@ export async function loadAll(
     const engine = { $case: 'stage' as const, value };
     return { node, bytes: slice.bytes, request: { deployment, epoch, engine } };
   });
-  const text = digests.text === undefined ? [] : textEngineToLoad(options, digests.text);
+  const text =
+    digests.text === undefined
+      ? []
+      : textEngineToLoad(options, plan.stages[0]?.node, digests.text, plan.text?.bytes ?? 0);
   const ready = await loadEngines([...stages, ...text], onProgress, signal);
   const engines = ready.slice(0, stages.length);
   checkEqual(plan, engines);
@@ -92,11 +102,11 @@ export async function loadAll(
 
 /** Connects the stages from the last to the first, so that every stream finds somebody who expects it. */
 export async function connectAll(
-  { deployment, epoch, plan, signal }: StepOptions,
+  { deployment, epoch, session, shape, timeoutMs, signal }: ConnectOptions,
   own: { readonly uri: string; readonly address: string },
   onProgress: (fraction: number) => void,
 ): Promise<void> {
-  const { stages } = plan;
+  const { stages } = shape;
   for (let i = stages.length - 1; i >= 0; i--) {
     const [before, stage, after] = [stages[i - 1], stages[i], stages[i + 1]];
     await stage?.node.agent.connect(
@@ -106,15 +116,16 @@ export async function connectAll(
         upstream: before === undefined ? own.uri : identityUri(before.node.identity),
         downstream: after === undefined ? own.uri : identityUri(after.node.identity),
         downstreamAddress: after?.node.address ?? own.address,
+        session,
       },
-      { signal: deadline(CONNECT_STAGE_TIMEOUT_MS, signal) },
+      { signal: deadline(timeoutMs, signal) },
     );
     onProgress((stages.length - i) / (stages.length + 1));
   }
 }
 
 /** Stages that don't fit together would compute rubbish. */
-function checkEqual(plan: DeploymentPlan, engines: readonly EngineReady[]): void {
+export function checkEqual(plan: DeploymentShape, engines: readonly EngineReady[]): void {
   const [first] = engines;
   for (const [i, engine] of engines.entries()) {
     const stage = plan.stages[i];

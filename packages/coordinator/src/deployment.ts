@@ -14,9 +14,16 @@ import {
   type EngineReady,
   type StageStatus,
 } from '@minikeep/protocol/v1';
-import type { DeploymentPlan } from './deployment-plan.ts';
+import type { DeploymentPlan, DeploymentShape } from './deployment-plan.ts';
 import { aborted } from './aborted.ts';
-import { connectAll, loadAll, sendAll, textEngineToLoad } from './deployment-steps.ts';
+import {
+  checkEqual,
+  connectAll,
+  loadAll,
+  sendAll,
+  textEngineToLoad,
+  type PlacedDigests,
+} from './deployment-steps.ts';
 import { diagnose } from './diagnose.ts';
 import type { DigestIndex } from '@minikeep/models';
 import { loadEngines } from './load-stages.ts';
@@ -38,28 +45,45 @@ const QUEUE_MAX = 256;
 /** A broken stream is often the echo of a dead engine or node; the better reason may come a moment later. */
 const BETTER_REASON_MS = 750;
 const UNLOAD_TIMEOUT_MS = 8_000;
+const CONNECT_STAGE_TIMEOUT_MS = 15_000;
+/** A stage that was connected before lets its engine finish the steps that it holds. */
+const ATTACH_STAGE_TIMEOUT_MS = 150_000;
 
 export interface DeploymentOptions {
   readonly name: string;
   readonly epoch: number;
-  readonly plan: DeploymentPlan;
+  readonly shape: DeploymentShape;
   readonly index: DigestIndex;
   readonly credentials: CredentialPems;
   /** This coordinator's certificate name and data-plane address, for the last stage. */
   readonly own: { readonly uri: string; readonly address: string };
   readonly results: ResultStreams;
   onProgress(progress: DeployProgress): void;
+  /** The slices are on their nodes, nothing is loaded yet. */
+  onPlaced?(digests: PlacedDigests): void;
+  /** It broke, and what to do with its engines. Without this they are ended. */
+  onFailed?(error: MinikeepError): 'keep_engines' | 'end_engines';
+}
+
+/** Engines that run already, as their nodes say. */
+export interface LoadedEngines {
+  readonly stages: readonly EngineReady[];
+  /** The last one that these stages were connected with; 0: none yet. */
+  readonly session: number;
+  /** Of the text engine's file; undefined: the deployment has none. */
+  readonly textSha256: string | undefined;
 }
 
 export class Deployment {
   readonly name: string;
   readonly epoch: number;
-  readonly plan: DeploymentPlan;
+  readonly shape: DeploymentShape;
   readonly #options: DeploymentOptions;
   /** Aborted, with the reason, when the deployment is over. */
   readonly #over = new AbortController();
   #state: DeploymentState = DeploymentState.DEPLOYMENT_STATE_STARTING;
   #engines: readonly EngineReady[] = [];
+  #session = 0;
   #pipeline: Pipeline | undefined;
   #textEngine: TextEngine | undefined;
   #sender: FrameSender | undefined;
@@ -70,11 +94,13 @@ export class Deployment {
   /** A stream broke, and a better reason may still come. */
   #brokeTimer: NodeJS.Timeout | undefined;
   #unloaded: Promise<void> | undefined;
+  /** It broke, but its engines may be connected again. */
+  #keepEngines = false;
 
   constructor(options: DeploymentOptions) {
     this.name = options.name;
     this.epoch = options.epoch;
-    this.plan = options.plan;
+    this.shape = options.shape;
     this.#options = options;
   }
 
@@ -117,12 +143,12 @@ export class Deployment {
   }
 
   get stageStatus(): StageStatus[] {
-    return this.plan.stages.map(({ node, layers, slice }, i): StageStatus => {
+    return this.shape.stages.map(({ node, layers, sliceBytes }, i): StageStatus => {
       const engine = this.#engines[i];
       return {
         node: node.name,
         layers: { start: layers[0], end: layers[1] },
-        sliceBytes: slice.bytes,
+        sliceBytes,
         memory: engine?.memory,
         enginePid: engine?.enginePid ?? 0,
         sandboxed: engine?.sandboxed ?? false,
@@ -132,36 +158,30 @@ export class Deployment {
   }
 
   /** Sends, loads, connects. A failure or an aborted signal undoes all of it. */
-  async start(asked: AbortSignal): Promise<void> {
-    const { plan, name: deployment, epoch } = this;
-    const signal = AbortSignal.any([asked, this.#over.signal]);
-    const steps = { deployment, epoch, plan, signal };
-    try {
+  async start(plan: DeploymentPlan, asked: AbortSignal): Promise<void> {
+    await this.#bringUp(asked, async (signal) => {
+      const steps = { deployment: this.name, epoch: this.epoch, plan, signal };
       const digests = await sendAll(steps, this.#options.index, (done, total) =>
         this.#progress(DeployPhase.DEPLOY_PHASE_SENDING, done / total, done, total),
       );
+      this.#options.onPlaced?.(digests);
       this.#engines = await loadAll(steps, digests, (fraction) =>
         this.#progress(DeployPhase.DEPLOY_PHASE_LOADING, fraction),
       );
-      const first = plan.stages[0]?.node;
-      const text = digests.text;
-      if (text !== undefined && first !== undefined)
-        this.#textEngine = new TextEngine(first, deployment, () =>
-          loadEngines(
-            textEngineToLoad({ ...steps, signal: this.#over.signal }, text),
-            () => {},
-            this.#over.signal,
-          ),
-        );
-      await this.#connect(signal);
-      this.#state = DeploymentState.DEPLOYMENT_STATE_READY;
-    } catch (thrown) {
-      // What was aborted because of a fault is reported as that fault.
-      const error = this.error ?? toMinikeepError(thrown);
-      this.fail(error);
-      await this.#unload();
-      throw error;
-    }
+      if (digests.text !== undefined) this.#useTextEngine(digests.text, plan.text?.bytes ?? 0);
+      await this.#connect(1, CONNECT_STAGE_TIMEOUT_MS, signal);
+    });
+  }
+
+  /** Connects engines that run already, with nothing left in them of what they did before. */
+  async attach(loaded: LoadedEngines, asked: AbortSignal): Promise<void> {
+    await this.#bringUp(asked, async (signal) => {
+      this.#engines = loaded.stages;
+      checkEqual(this.shape, loaded.stages);
+      if (loaded.textSha256 !== undefined) this.#useTextEngine(loaded.textSha256, 0);
+      await this.#connect(loaded.session + 1, ATTACH_STAGE_TIMEOUT_MS, signal);
+      await Promise.race([this.#pipeline?.sweep(), aborted(signal)]);
+    });
   }
 
   /** Ends every answer and the engines. */
@@ -181,7 +201,8 @@ export class Deployment {
     if (this.#over.signal.aborted) return;
     this.#state = DeploymentState.DEPLOYMENT_STATE_FAILED;
     this.#stop(error);
-    void this.#unload();
+    this.#keepEngines = this.#options.onFailed?.(error) === 'keep_engines';
+    if (!this.#keepEngines) void this.#unload();
   }
 
   /** A node is gone. */
@@ -202,38 +223,77 @@ export class Deployment {
     if (event.value.deployment !== this.name) return;
     if (event.$case === 'engineLog' || event.value.epoch !== this.epoch) return;
     if (event.$case === 'violation') this.#violations += event.value.count;
-    else if (event.$case === 'stepFault')
-      this.#pipeline?.stepFailed(event.value.step, stepFailed(place, event.value));
-    else if (event.$case === 'pipelineFault') this.#streamBroke(streamLost(place, event.value));
+    else if (event.$case === 'stepFault' || event.$case === 'pipelineFault') {
+      // What happened to the streams of another coordinator, or of one that we gave up, is over.
+      if (event.value.session !== this.#session) return;
+      if (event.$case === 'pipelineFault') this.#streamBroke(streamLost(place, event.value));
+      else this.#pipeline?.stepFailed(event.value.step, stepFailed(place, event.value));
+    }
     else if (!event.value.unexpected) return;
     else if (event.value.kind === EngineKind.ENGINE_KIND_TEXT)
       this.#textEngine?.died(textEngineDied(node.name, howItEnded(event.value)));
     else this.fail(engineDied(place, event.value));
   }
 
-  async #connect(signal: AbortSignal): Promise<void> {
-    const { plan, name: deployment, epoch } = this;
+  async #bringUp(
+    asked: AbortSignal,
+    work: (signal: AbortSignal) => Promise<void>,
+  ): Promise<void> {
+    const signal = AbortSignal.any([asked, this.#over.signal]);
+    try {
+      await work(signal);
+      // A fault may have come with the last step.
+      signal.throwIfAborted();
+      this.#state = DeploymentState.DEPLOYMENT_STATE_READY;
+    } catch (thrown) {
+      // What was aborted because of a fault is reported as that fault.
+      const error = this.error ?? toMinikeepError(thrown);
+      this.fail(error);
+      if (!this.#keepEngines) await this.#unload();
+      throw error;
+    }
+  }
+
+  #useTextEngine(sha256: string, bytes: number): void {
+    const first = this.shape.stages[0]?.node;
+    if (first === undefined) return;
+    const { name: deployment, epoch } = this;
+    const { signal } = this.#over;
+    this.#textEngine = new TextEngine(first, deployment, () =>
+      loadEngines(
+        textEngineToLoad({ deployment, epoch }, first, sha256, bytes),
+        () => {},
+        signal,
+      ),
+    );
+  }
+
+  async #connect(session: number, timeoutMs: number, signal: AbortSignal): Promise<void> {
+    const { shape, name: deployment, epoch } = this;
     const { own, credentials, results } = this.#options;
-    const [first, last] = [plan.stages[0]?.node, plan.stages.at(-1)?.node];
+    this.#session = session;
+    const [first, last] = [shape.stages[0]?.node, shape.stages.at(-1)?.node];
     if (first === undefined || last === undefined) throw new Error('a deployment without stages');
     const pipeline = this.#makePipeline();
     this.#pipeline = pipeline;
     results.expect({
       deployment,
       epoch,
+      session,
       from: last.identity,
       onFrame: (payload) => pipeline.result(payload),
       onEnd: (error) => this.#streamBroke(error),
     });
     const progress = (fraction: number): void =>
       this.#progress(DeployPhase.DEPLOY_PHASE_CONNECTING, fraction);
-    await connectAll({ deployment, epoch, plan, signal }, own, progress);
+    await connectAll({ deployment, epoch, session, shape, timeoutMs, signal }, own, progress);
     const sender = new FrameSender({
       address: first.address,
       credentials,
       neighbour: first.identity,
       deployment,
       epoch,
+      session,
       onEnd: (error) => {
         if (error !== undefined) this.#streamBroke(toMinikeepError(error));
       },
@@ -244,11 +304,11 @@ export class Deployment {
   }
 
   #makePipeline(): Pipeline {
-    const { nCtx, nBatch, nSeqMax, mode } = this.plan.context;
+    const { nCtx, nBatch, nSeqMax, mode } = this.shape.context;
     return new Pipeline({
       epoch: this.epoch,
       scheduler: {
-        stages: this.plan.stages.length,
+        stages: this.shape.stages.length,
         nBatch,
         nSeqMax,
         contextTokens: nCtx,
@@ -266,9 +326,9 @@ export class Deployment {
     try {
       const error = await diagnose({
         deployment: this.name,
-        stages: this.plan.stages,
+        stages: this.shape.stages,
         silentMs,
-        gpu: this.plan.context.gpu,
+        gpu: this.shape.context.gpu,
         signal: this.#over.signal,
       });
       if (error === undefined) this.#pipeline?.stillWorking();
@@ -282,8 +342,8 @@ export class Deployment {
   }
 
   #placeOf(node: NodeLink): Place | undefined {
-    const index = this.plan.stages.findIndex((stage) => stage.node === node);
-    return index < 0 ? undefined : { stage: this.plan.stages[index], index };
+    const index = this.shape.stages.findIndex((stage) => stage.node === node);
+    return index < 0 ? undefined : { stage: this.shape.stages[index], index };
   }
 
   #progress(phase: DeployPhase, fraction: number, doneBytes = 0, totalBytes = 0): void {
@@ -307,7 +367,7 @@ export class Deployment {
   /** Once. A node that is gone has ended its engines by itself, or does when it learns of a new epoch. */
   #unload(): Promise<void> {
     this.#unloaded ??= Promise.allSettled(
-      this.plan.stages
+      this.shape.stages
         .filter(({ node }) => node.up)
         .map(({ node }) =>
           node.agent.unload(

@@ -25,7 +25,7 @@ export async function* generate(
   const pipeline = ready(deployment);
   const sampling = samplingParams(request.sampling);
   const { tokens, warnings } = await promptTokens(deployment, request, signal);
-  const context = deployment.plan.context.nCtx;
+  const context = deployment.shape.context.nCtx;
   checkPrompt(tokens, context, deployment.vocabularySize);
   yield {
     event: {
@@ -147,7 +147,7 @@ function doneMessage(
     promptTokensPerSecond: perSecond(summary.promptTokens, summary.firstTokenMs),
     // The first token belongs to the prompt: n tokens take n - 1 steps.
     decodeTokensPerSecond: perSecond(summary.completionTokens - 1, summary.decodeMs),
-    stages: deployment.plan.stages.map(({ node, layers }, i) => ({
+    stages: deployment.shape.stages.map(({ node, layers }, i) => ({
       node: node.name,
       layers: { start: layers[0], end: layers[1] },
       computeSeconds: summary.stages[i]?.computeSeconds ?? 0,

@@ -54,6 +54,7 @@ export class Pipeline {
   #nextId = 1;
   #timer: NodeJS.Timeout | undefined;
   #error: MinikeepError | undefined;
+  #swept: { resolve(): void; reject(error: MinikeepError): void } | undefined;
 
   constructor(options: PipelineOptions) {
     this.#options = options;
@@ -104,6 +105,18 @@ export class Pipeline {
     }
   }
 
+  /**
+   * For stages that have computed before: closes every sequence that they may still hold. Resolves when a step has gone
+   * through all of them and come back. Before the first answer.
+   */
+  sweep(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.#error !== undefined) return void reject(this.#error);
+      this.#swept = { resolve, reject };
+      this.#feed({ type: 'sweep', nowMs: performance.now() });
+    });
+  }
+
   /** A frame from the last stage. A malformed or foreign one ends the pipeline. */
   result(payload: Uint8Array): void {
     let frame;
@@ -143,6 +156,7 @@ export class Pipeline {
     this.#error = error;
     clearInterval(this.#timer);
     this.#timer = undefined;
+    this.#swept?.reject(error);
     this.#feed({ type: 'fail', error, nowMs: performance.now() });
   }
 
@@ -202,6 +216,9 @@ export class Pipeline {
         return;
       case 'stalled':
         this.#options.onStalled(effect.step, effect.silentMs);
+        return;
+      case 'swept':
+        this.#swept?.resolve();
         return;
       case 'started':
         return;

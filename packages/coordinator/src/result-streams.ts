@@ -12,6 +12,7 @@ import { FRAMES_METADATA, peerOf, takeFrames, type FramesHandler } from '@minike
 export interface ExpectedStream {
   readonly deployment: string;
   readonly epoch: number;
+  readonly session: number;
   readonly from: Identity;
   onFrame(payload: Uint8Array): void;
   /** The stream is over before the deployment is. */
@@ -41,6 +42,7 @@ export class ResultStreams {
       stream.attached ||
       peer !== identityUri(stream.from) ||
       read(FRAMES_METADATA.epoch) !== String(stream.epoch) ||
+      read(FRAMES_METADATA.session) !== String(stream.session) ||
       read(FRAMES_METADATA.version) !== String(PROTOCOL_VERSION)
     )
       throw new MinikeepError(

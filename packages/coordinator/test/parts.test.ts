@@ -143,7 +143,7 @@ describe('a configuration', () => {
 function bareDeployment(epoch: number) {
   const node = { name: 'node-1' };
   const stages = [{ node, layers: [0, 4] }];
-  const options = { name: 'run', epoch, plan: { stages } } as unknown as DeploymentOptions;
+  const options = { name: 'run', epoch, shape: { stages } } as unknown as DeploymentOptions;
   return { node, deployment: new Deployment(options) };
 }
 

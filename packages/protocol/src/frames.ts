@@ -82,6 +82,7 @@ export type FramesHandler = (
 export const FRAMES_METADATA = {
   deployment: 'minikeep-deployment',
   epoch: 'minikeep-epoch',
+  session: 'minikeep-session',
   version: 'minikeep-data-plane-version',
 } as const;
 
@@ -91,6 +92,8 @@ export interface FrameSenderOptions {
   readonly neighbour: Identity;
   readonly deployment: string;
   readonly epoch: number;
+  /** Counts up with each connection of an epoch. */
+  readonly session: number;
   /** The stream ended, whoever ended it; once. Without an error when `close` was called. */
   onEnd(error: Error | undefined): void;
 }
@@ -112,6 +115,7 @@ export class FrameSender {
     const metadata = new GrpcMetadata();
     metadata.set(FRAMES_METADATA.deployment, options.deployment);
     metadata.set(FRAMES_METADATA.epoch, String(options.epoch));
+    metadata.set(FRAMES_METADATA.session, String(options.session));
     metadata.set(FRAMES_METADATA.version, String(PROTOCOL_VERSION));
     this.#call = this.#client.makeBidiStreamRequest(
       FRAMES_PATH,

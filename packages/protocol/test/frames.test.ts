@@ -88,10 +88,9 @@ describe('a stream of frames', () => {
     authority = await CertificateAuthority.throwAway(CLUSTER, Date.now());
     server.add(RawDataPlaneDefinition, {
       async *frames(request, context) {
-        const { deployment, epoch } = FRAMES_METADATA;
-        callers.push(
-          `${peerOf(context).name} ${context.metadata.get(deployment)} ${context.metadata.get(epoch)}`,
-        );
+        const { deployment, epoch, session } = FRAMES_METADATA;
+        const said = [deployment, epoch, session].map((key) => String(context.metadata.get(key)));
+        callers.push([peerOf(context).name, ...said].join(' '));
         yield { received: 0 };
         await takeFrames(request, context, async (frame) => {
           if (frame.byteLength === REFUSED) throw new Error('refused by the handler');
@@ -119,6 +118,7 @@ describe('a stream of frames', () => {
         neighbour: RECEIVER,
         deployment: 'd1',
         epoch: 7,
+        session: 3,
         onEnd: resolve,
       });
     });
@@ -128,7 +128,7 @@ describe('a stream of frames', () => {
   it('is accepted, carries small and the largest frames, and ends', async () => {
     const [sender, ended] = await open('node', 'sender');
     await sender.accepted;
-    expect(callers).toEqual(['sender d1 7']);
+    expect(callers).toEqual(['sender d1 7 3']);
     sender.send(new Uint8Array(1));
     sender.send(new Uint8Array(FRAME_BYTES_MAX));
     sender.send(new Uint8Array(28 * 1024));

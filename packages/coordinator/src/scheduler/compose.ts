@@ -57,7 +57,7 @@ export function composeStep(state: SchedulerState): ComposedStep | undefined {
     room -= count;
   }
   // Closes wait for a step that goes anyway, unless somebody waits for what they bring back.
-  if (parts.length === 0 && state.endings.length === 0) return undefined;
+  if (parts.length === 0 && state.endings.length === 0 && !state.sweeping) return undefined;
   const ops = [
     ...state.pendingOps.splice(0),
     ...parts.flatMap((part) => (part.open === undefined ? [] : [part.open])),

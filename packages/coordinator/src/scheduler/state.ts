@@ -48,6 +48,8 @@ export interface StepInFlight {
   readonly closes: readonly SequenceOp[];
   /** Their sequences are closed by this step. */
   readonly endings: readonly EndingRequest[];
+  /** It closes every sequence, at the beginning. */
+  readonly sweeps: boolean;
   /** 0: it only closes. */
   readonly rows: number;
   readonly sentMs: number;
@@ -64,6 +66,8 @@ export interface SchedulerState {
   readonly pendingOps: SequenceOp[];
   /** Whose closes are among the pending ones. */
   readonly endings: EndingRequest[];
+  /** The next step closes every sequence, and goes even if it does nothing else. */
+  sweeping: boolean;
   /** In order of sending, which is the order of return. */
   readonly inFlight: StepInFlight[];
   /** When a result last came, or the pipeline last went from empty to busy. */
@@ -86,6 +90,7 @@ export function newScheduler(config: SchedulerConfig): SchedulerState {
     freeSlots: Array.from({ length: config.nSeqMax }, (_, i) => i),
     pendingOps: [],
     endings: [],
+    sweeping: false,
     inFlight: [],
     progressMs: 0,
     lookedMs: 0,

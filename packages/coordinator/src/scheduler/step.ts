@@ -40,6 +40,9 @@ export function step(state: SchedulerState, event: SchedulerEvent): SchedulerSte
     case 'tick':
       tick(state, event.nowMs, effects);
       break;
+    case 'sweep':
+      sweep(state);
+      break;
     case 'still_working':
       state.lookedMs = event.nowMs;
       state.stalledReported = false;
@@ -65,6 +68,12 @@ function submit(
   state.queue.push({ request, submittedMs: nowMs });
 }
 
+/** Before the first request: what the sequences hold is of requests that nobody remembers. */
+function sweep(state: SchedulerState): void {
+  for (let seq = 0; seq < state.config.nSeqMax; seq++) state.pendingOps.push({ op: 'close', seq });
+  state.sweeping = true;
+}
+
 /** Forgets the request. Its steps in flight come back to nobody; its slot is closed behind them. */
 function cancel(state: SchedulerState, id: number): void {
   const queued = state.queue.findIndex((q) => q.request.id === id);
@@ -80,6 +89,7 @@ function result(
 ): void {
   const back = takeOldest(state, event.step, event.nowMs, effects);
   if (back === undefined) return;
+  if (back.sweeps) effects.push({ type: 'swept' });
   if (back.rows > 0) learnStepTime(state, back.rows, event.nowMs - back.sentMs);
   for (const { id, slot, token, text, summary } of back.endings) {
     const held = event.outputs.find((output) => output.seq === slot && output.token < 0);
@@ -236,9 +246,11 @@ function fill(state: SchedulerState, nowMs: number, effects: SchedulerEffect[]):
       spans: composed.owners,
       closes: composed.ops.filter((op) => op.op === 'close'),
       endings: state.endings.splice(0),
+      sweeps: state.sweeping,
       rows: composed.tokens.length,
       sentMs: nowMs,
     });
+    state.sweeping = false;
     const { ops, spans, tokens } = composed;
     effects.push({ type: 'send', step: number, ops, spans, tokens });
   }

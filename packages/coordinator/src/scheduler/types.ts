@@ -47,6 +47,8 @@ export type SchedulerEvent =
     }
   /** Time passes; ask this at least twice a second while steps are in flight. */
   | { readonly type: 'tick'; readonly nowMs: number }
+  /** The stages are not new: every sequence is closed before anything else, by a step of its own. */
+  | { readonly type: 'sweep'; readonly nowMs: number }
   /** The stages were found to be computing: they are given the same time again. */
   | { readonly type: 'still_working'; readonly nowMs: number }
   /** The pipeline is gone: everything ends with this error. */
@@ -102,6 +104,8 @@ export type SchedulerEffect =
       readonly summary: RequestSummary;
     }
   | { readonly type: 'failed'; readonly id: number; readonly error: MinikeepError }
+  /** Every stage has closed every sequence. */
+  | { readonly type: 'swept' }
   /**
    * Nothing came back for longer than such a step can take: find out which stage holds it. `silentMs` is all the time
    * since the last step came back, however often the stages were looked at meanwhile.

@@ -107,6 +107,7 @@ export interface StepFault {
   epoch: number;
   step: number;
   error: ErrorDetail | undefined;
+  session: number;
 }
 
 /** A neighbour's stream broke. */
@@ -117,6 +118,7 @@ export interface PipelineFault {
   downstream: boolean;
   neighbour: string;
   error: ErrorDetail | undefined;
+  session: number;
 }
 
 export interface EventsDropped {
@@ -231,9 +233,44 @@ export interface ConnectRequest {
   /** Where results or rows go on to. */
   downstream: string;
   downstreamAddress: string;
+  /** Counts up with each connection of an epoch. Frames of earlier ones are dropped. */
+  session: number;
 }
 
 export interface ConnectResponse {
+}
+
+export interface InventoryRequest {
+}
+
+export interface InventoryResponse {
+  parts: HostedPart[];
+}
+
+/** One deployment's part on a node. */
+export interface HostedPart {
+  deployment: string;
+  epoch: number;
+  stage: HostedStage | undefined;
+  text:
+    | HostedText
+    | undefined;
+  /** An engine is being started: what is said here will change. */
+  starting: boolean;
+}
+
+export interface HostedStage {
+  load: LoadStage | undefined;
+  ready:
+    | EngineReady
+    | undefined;
+  /** Of its last connection; 0: there was none. */
+  session: number;
+}
+
+export interface HostedText {
+  load: LoadText | undefined;
+  ready: EngineReady | undefined;
 }
 
 export interface TextRequest {
@@ -1124,7 +1161,7 @@ export const EngineLog: MessageFns<EngineLog> = {
 };
 
 function createBaseStepFault(): StepFault {
-  return { deployment: "", epoch: 0, step: 0, error: undefined };
+  return { deployment: "", epoch: 0, step: 0, error: undefined, session: 0 };
 }
 
 export const StepFault: MessageFns<StepFault> = {
@@ -1140,6 +1177,9 @@ export const StepFault: MessageFns<StepFault> = {
     }
     if (message.error !== undefined) {
       ErrorDetail.encode(message.error, writer.uint32(34).fork()).join();
+    }
+    if (message.session !== 0) {
+      writer.uint32(40).uint64(message.session);
     }
     return writer;
   },
@@ -1189,6 +1229,14 @@ export const StepFault: MessageFns<StepFault> = {
             message.error = ErrorDetail.decode(reader, reader.uint32());
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.session = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1212,12 +1260,13 @@ export const StepFault: MessageFns<StepFault> = {
     message.error = (object.error !== undefined && object.error !== null)
       ? ErrorDetail.fromPartial(object.error)
       : undefined;
+    message.session = object.session ?? 0;
     return message;
   },
 };
 
 function createBasePipelineFault(): PipelineFault {
-  return { deployment: "", epoch: 0, downstream: false, neighbour: "", error: undefined };
+  return { deployment: "", epoch: 0, downstream: false, neighbour: "", error: undefined, session: 0 };
 }
 
 export const PipelineFault: MessageFns<PipelineFault> = {
@@ -1236,6 +1285,9 @@ export const PipelineFault: MessageFns<PipelineFault> = {
     }
     if (message.error !== undefined) {
       ErrorDetail.encode(message.error, writer.uint32(42).fork()).join();
+    }
+    if (message.session !== 0) {
+      writer.uint32(48).uint64(message.session);
     }
     return writer;
   },
@@ -1293,6 +1345,14 @@ export const PipelineFault: MessageFns<PipelineFault> = {
             message.error = ErrorDetail.decode(reader, reader.uint32());
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.session = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1317,6 +1377,7 @@ export const PipelineFault: MessageFns<PipelineFault> = {
     message.error = (object.error !== undefined && object.error !== null)
       ? ErrorDetail.fromPartial(object.error)
       : undefined;
+    message.session = object.session ?? 0;
     return message;
   },
 };
@@ -2625,7 +2686,7 @@ export const EngineReady: MessageFns<EngineReady> = {
 };
 
 function createBaseConnectRequest(): ConnectRequest {
-  return { deployment: "", epoch: 0, upstream: "", downstream: "", downstreamAddress: "" };
+  return { deployment: "", epoch: 0, upstream: "", downstream: "", downstreamAddress: "", session: 0 };
 }
 
 export const ConnectRequest: MessageFns<ConnectRequest> = {
@@ -2644,6 +2705,9 @@ export const ConnectRequest: MessageFns<ConnectRequest> = {
     }
     if (message.downstreamAddress !== "") {
       writer.uint32(42).string(message.downstreamAddress);
+    }
+    if (message.session !== 0) {
+      writer.uint32(48).uint64(message.session);
     }
     return writer;
   },
@@ -2701,6 +2765,14 @@ export const ConnectRequest: MessageFns<ConnectRequest> = {
             message.downstreamAddress = reader.string();
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.session = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2723,6 +2795,7 @@ export const ConnectRequest: MessageFns<ConnectRequest> = {
     message.upstream = object.upstream ?? "";
     message.downstream = object.downstream ?? "";
     message.downstreamAddress = object.downstreamAddress ?? "";
+    message.session = object.session ?? 0;
     return message;
   },
 };
@@ -2766,6 +2839,361 @@ export const ConnectResponse: MessageFns<ConnectResponse> = {
   },
   fromPartial(_: DeepPartial<ConnectResponse>): ConnectResponse {
     const message = createBaseConnectResponse();
+    return message;
+  },
+};
+
+function createBaseInventoryRequest(): InventoryRequest {
+  return {};
+}
+
+export const InventoryRequest: MessageFns<InventoryRequest> = {
+  encode(_: InventoryRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): InventoryRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseInventoryRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<InventoryRequest>): InventoryRequest {
+    return InventoryRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<InventoryRequest>): InventoryRequest {
+    const message = createBaseInventoryRequest();
+    return message;
+  },
+};
+
+function createBaseInventoryResponse(): InventoryResponse {
+  return { parts: [] };
+}
+
+export const InventoryResponse: MessageFns<InventoryResponse> = {
+  encode(message: InventoryResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.parts) {
+      HostedPart.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): InventoryResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseInventoryResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.parts.push(HostedPart.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<InventoryResponse>): InventoryResponse {
+    return InventoryResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<InventoryResponse>): InventoryResponse {
+    const message = createBaseInventoryResponse();
+    message.parts = object.parts?.map((e) => HostedPart.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseHostedPart(): HostedPart {
+  return { deployment: "", epoch: 0, stage: undefined, text: undefined, starting: false };
+}
+
+export const HostedPart: MessageFns<HostedPart> = {
+  encode(message: HostedPart, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.deployment !== "") {
+      writer.uint32(10).string(message.deployment);
+    }
+    if (message.epoch !== 0) {
+      writer.uint32(16).uint32(message.epoch);
+    }
+    if (message.stage !== undefined) {
+      HostedStage.encode(message.stage, writer.uint32(26).fork()).join();
+    }
+    if (message.text !== undefined) {
+      HostedText.encode(message.text, writer.uint32(34).fork()).join();
+    }
+    if (message.starting !== false) {
+      writer.uint32(40).bool(message.starting);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): HostedPart {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHostedPart();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.deployment = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.epoch = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.stage = HostedStage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.text = HostedText.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.starting = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<HostedPart>): HostedPart {
+    return HostedPart.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<HostedPart>): HostedPart {
+    const message = createBaseHostedPart();
+    message.deployment = object.deployment ?? "";
+    message.epoch = object.epoch ?? 0;
+    message.stage = (object.stage !== undefined && object.stage !== null)
+      ? HostedStage.fromPartial(object.stage)
+      : undefined;
+    message.text = (object.text !== undefined && object.text !== null)
+      ? HostedText.fromPartial(object.text)
+      : undefined;
+    message.starting = object.starting ?? false;
+    return message;
+  },
+};
+
+function createBaseHostedStage(): HostedStage {
+  return { load: undefined, ready: undefined, session: 0 };
+}
+
+export const HostedStage: MessageFns<HostedStage> = {
+  encode(message: HostedStage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.load !== undefined) {
+      LoadStage.encode(message.load, writer.uint32(10).fork()).join();
+    }
+    if (message.ready !== undefined) {
+      EngineReady.encode(message.ready, writer.uint32(18).fork()).join();
+    }
+    if (message.session !== 0) {
+      writer.uint32(24).uint64(message.session);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): HostedStage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHostedStage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.load = LoadStage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.ready = EngineReady.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.session = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<HostedStage>): HostedStage {
+    return HostedStage.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<HostedStage>): HostedStage {
+    const message = createBaseHostedStage();
+    message.load = (object.load !== undefined && object.load !== null) ? LoadStage.fromPartial(object.load) : undefined;
+    message.ready = (object.ready !== undefined && object.ready !== null)
+      ? EngineReady.fromPartial(object.ready)
+      : undefined;
+    message.session = object.session ?? 0;
+    return message;
+  },
+};
+
+function createBaseHostedText(): HostedText {
+  return { load: undefined, ready: undefined };
+}
+
+export const HostedText: MessageFns<HostedText> = {
+  encode(message: HostedText, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.load !== undefined) {
+      LoadText.encode(message.load, writer.uint32(10).fork()).join();
+    }
+    if (message.ready !== undefined) {
+      EngineReady.encode(message.ready, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): HostedText {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHostedText();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.load = LoadText.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.ready = EngineReady.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<HostedText>): HostedText {
+    return HostedText.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<HostedText>): HostedText {
+    const message = createBaseHostedText();
+    message.load = (object.load !== undefined && object.load !== null) ? LoadText.fromPartial(object.load) : undefined;
+    message.ready = (object.ready !== undefined && object.ready !== null)
+      ? EngineReady.fromPartial(object.ready)
+      : undefined;
     return message;
   },
 };
@@ -3803,7 +4231,19 @@ export const AgentServiceDefinition = {
       responseStream: true,
       options: {},
     },
-    /** Opens the stream to the next neighbour and accepts the one from the previous. Answers when the next accepted. */
+    /** What of deployments is here: loaded, or being loaded. */
+    inventory: {
+      name: "Inventory",
+      requestType: InventoryRequest as typeof InventoryRequest,
+      requestStream: false,
+      responseType: InventoryResponse as typeof InventoryResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * Opens the stream to the next neighbour and accepts the one from the previous. Answers when the next accepted.
+     * A stage that was connected before ends its streams first, and lets its engine finish what it holds.
+     */
     connect: {
       name: "Connect",
       requestType: ConnectRequest as typeof ConnectRequest,
@@ -3874,7 +4314,12 @@ export interface AgentServiceImplementation<CallContextExt = {}> {
     request: LoadRequest,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<LoadResponse>>;
-  /** Opens the stream to the next neighbour and accepts the one from the previous. Answers when the next accepted. */
+  /** What of deployments is here: loaded, or being loaded. */
+  inventory(request: InventoryRequest, context: CallContext & CallContextExt): Promise<DeepPartial<InventoryResponse>>;
+  /**
+   * Opens the stream to the next neighbour and accepts the one from the previous. Answers when the next accepted.
+   * A stage that was connected before ends its streams first, and lets its engine finish what it holds.
+   */
   connect(request: ConnectRequest, context: CallContext & CallContextExt): Promise<DeepPartial<ConnectResponse>>;
   /** Work for the text engine. */
   text(request: TextRequest, context: CallContext & CallContextExt): Promise<DeepPartial<TextResponse>>;
@@ -3909,7 +4354,12 @@ export interface AgentServiceClient<CallOptionsExt = {}> {
   ): Promise<PutSliceResponse>;
   /** Starts an engine in its sandbox and loads; ends with `ready`. Cancelling the call kills the engine. */
   load(request: DeepPartial<LoadRequest>, options?: CallOptions & CallOptionsExt): AsyncIterable<LoadResponse>;
-  /** Opens the stream to the next neighbour and accepts the one from the previous. Answers when the next accepted. */
+  /** What of deployments is here: loaded, or being loaded. */
+  inventory(request: DeepPartial<InventoryRequest>, options?: CallOptions & CallOptionsExt): Promise<InventoryResponse>;
+  /**
+   * Opens the stream to the next neighbour and accepts the one from the previous. Answers when the next accepted.
+   * A stage that was connected before ends its streams first, and lets its engine finish what it holds.
+   */
   connect(request: DeepPartial<ConnectRequest>, options?: CallOptions & CallOptionsExt): Promise<ConnectResponse>;
   /** Work for the text engine. */
   text(request: DeepPartial<TextRequest>, options?: CallOptions & CallOptionsExt): Promise<TextResponse>;

@@ -134,7 +134,8 @@ export const FrameAck: MessageFns<FrameAck> = {
 
 /**
  * Served by every agent and by the coordinator. One stream a neighbour pair, deployment and epoch; the opener sends.
- * Request metadata: `minikeep-deployment`, `minikeep-epoch` (decimal), `minikeep-data-plane-version` (decimal).
+ * Request metadata: `minikeep-deployment`, and decimal `minikeep-epoch`, `minikeep-session`,
+ * `minikeep-data-plane-version`.
  */
 export type DataPlaneServiceDefinition = typeof DataPlaneServiceDefinition;
 export const DataPlaneServiceDefinition = {

@@ -14,7 +14,12 @@ import {
 } from '@minikeep/engine';
 import { MinikeepError } from '@minikeep/protocol';
 import { toErrorDetail, type CredentialPems } from '@minikeep/protocol/rpc';
-import { EngineKind, type EngineReady, type HostedPart, type LoadRequest } from '@minikeep/protocol/v1';
+import {
+  EngineKind,
+  type EngineReady,
+  type HostedPart,
+  type LoadRequest,
+} from '@minikeep/protocol/v1';
 import type { EventHub } from './event-hub.ts';
 import { badLoad, loadStageMessage } from './load-message.ts';
 import { processState, type ProcessState } from './process-state.ts';

@@ -228,17 +228,13 @@ export class Deployment {
       if (event.value.session !== this.#session) return;
       if (event.$case === 'pipelineFault') this.#streamBroke(streamLost(place, event.value));
       else this.#pipeline?.stepFailed(event.value.step, stepFailed(place, event.value));
-    }
-    else if (!event.value.unexpected) return;
+    } else if (!event.value.unexpected) return;
     else if (event.value.kind === EngineKind.ENGINE_KIND_TEXT)
       this.#textEngine?.died(textEngineDied(node.name, howItEnded(event.value)));
     else this.fail(engineDied(place, event.value));
   }
 
-  async #bringUp(
-    asked: AbortSignal,
-    work: (signal: AbortSignal) => Promise<void>,
-  ): Promise<void> {
+  async #bringUp(asked: AbortSignal, work: (signal: AbortSignal) => Promise<void>): Promise<void> {
     const signal = AbortSignal.any([asked, this.#over.signal]);
     try {
       await work(signal);
@@ -260,11 +256,7 @@ export class Deployment {
     const { name: deployment, epoch } = this;
     const { signal } = this.#over;
     this.#textEngine = new TextEngine(first, deployment, () =>
-      loadEngines(
-        textEngineToLoad({ deployment, epoch }, first, sha256, bytes),
-        () => {},
-        signal,
-      ),
+      loadEngines(textEngineToLoad({ deployment, epoch }, first, sha256, bytes), () => {}, signal),
     );
   }
 

@@ -99,8 +99,14 @@ export async function planDeployment(
   const text = wish.noText ? undefined : slices.find((s) => s.kind === 'text');
   const { architecture } = model;
   return {
-    ...{ model, modelPath: model.path, modelSha256, architecture },
-    ...{ cuts, context, stages, text },
+    model,
+    modelPath: model.path,
+    modelSha256,
+    architecture,
+    cuts,
+    context,
+    stages,
+    text,
   };
 }
 

@@ -111,7 +111,10 @@ export class Pipeline {
    */
   sweep(): Promise<void> {
     return new Promise((resolve, reject) => {
-      if (this.#error !== undefined) return void reject(this.#error);
+      if (this.#error !== undefined) {
+        reject(this.#error);
+        return;
+      }
       this.#swept = { resolve, reject };
       this.#feed({ type: 'sweep', nowMs: performance.now() });
     });

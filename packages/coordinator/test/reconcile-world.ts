@@ -185,8 +185,7 @@ export class World {
     const parts = this.nodes.get(name)?.parts ?? new Map<string, HostedPart>();
     for (const [deployment, part] of parts) {
       parts.delete(deployment);
-      if (this.running.get(deployment) === part.epoch)
-        this.#fails(deployment, part.epoch, false);
+      if (this.running.get(deployment) === part.epoch) this.#fails(deployment, part.epoch, false);
     }
   }
 
@@ -273,9 +272,7 @@ export class World {
           // The answer is of this moment, and arrives later.
           const parts = [...node.parts.values()];
           const { question } = effect;
-          this.#later(() =>
-            this.feed({ type: 'node_report', node: effect.node, question, parts }),
-          );
+          this.#later(() => this.feed({ type: 'node_report', node: effect.node, question, parts }));
         });
         return;
       case 'start':

@@ -13,22 +13,85 @@ const name = fc.constantFrom(...NAMES);
 const some = fc.uniqueArray(node, { minLength: 1, maxLength: 3 });
 type Act = (world: World) => void;
 const act: fc.Arbitrary<Act> = fc.oneof(
-  { weight: 12, arbitrary: fc.nat(20).map((n): Act => (world) => void world.deliver(n)) },
-  { weight: 3, arbitrary: fc.tuple(name, some).map(([d, on]): Act => (world) => world.up(d, on)) },
-  { weight: 2, arbitrary: name.map((d): Act => (world) => world.down(d)) },
+  {
+    weight: 12,
+    arbitrary: fc.nat(20).map(
+      (n): Act =>
+        (world) =>
+          void world.deliver(n),
+    ),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.tuple(name, some).map(
+      ([d, on]): Act =>
+        (world) =>
+          world.up(d, on),
+    ),
+  },
+  {
+    weight: 2,
+    arbitrary: name.map(
+      (d): Act =>
+        (world) =>
+          world.down(d),
+    ),
+  },
   {
     weight: 2,
     arbitrary: fc.tuple(node, fc.boolean()).map(([n, room]): Act => (world) => {
       world.drain(n, room);
     }),
   },
-  { weight: 2, arbitrary: node.map((n): Act => (world) => world.resume(n)) },
-  { weight: 2, arbitrary: node.map((n): Act => (world) => world.reboot(n)) },
-  { weight: 2, arbitrary: node.map((n): Act => (world) => world.away(n)) },
-  { weight: 2, arbitrary: node.map((n): Act => (world) => world.back(n)) },
-  { weight: 2, arbitrary: node.map((n): Act => (world) => world.engineDies(n)) },
+  {
+    weight: 2,
+    arbitrary: node.map(
+      (n): Act =>
+        (world) =>
+          world.resume(n),
+    ),
+  },
+  {
+    weight: 2,
+    arbitrary: node.map(
+      (n): Act =>
+        (world) =>
+          world.reboot(n),
+    ),
+  },
+  {
+    weight: 2,
+    arbitrary: node.map(
+      (n): Act =>
+        (world) =>
+          world.away(n),
+    ),
+  },
+  {
+    weight: 2,
+    arbitrary: node.map(
+      (n): Act =>
+        (world) =>
+          world.back(n),
+    ),
+  },
+  {
+    weight: 2,
+    arbitrary: node.map(
+      (n): Act =>
+        (world) =>
+          world.engineDies(n),
+    ),
+  },
   { weight: 2, arbitrary: fc.constant((world: World) => world.crash()) },
-  { weight: 2, arbitrary: fc.nat(20_000).map((ms): Act => (world) => world.advance(ms)) },
+  {
+    weight: 2,
+    arbitrary: fc.nat(20_000).map(
+      (ms): Act =>
+        (world) =>
+          world.advance(ms),
+    ),
+  },
 );
 
 /** Everything that is wanted is up in its epoch, whole, and nothing else is anywhere. */
@@ -129,7 +192,11 @@ describe('a node', () => {
     world.away('b');
     while (world.deliver(0));
     const answer = availability(world.state, 'x') as MinikeepError;
-    expect(answer).toMatchObject({ code: 'deployment.waiting', exitCode: 4, details: { node: 'b' } });
+    expect(answer).toMatchObject({
+      code: 'deployment.waiting',
+      exitCode: 4,
+      details: { node: 'b' },
+    });
     world.settle();
     expectAsWanted(world);
     expect([world.starts, world.attaches]).toEqual([['x 1'], ['x 1']]);

@@ -1,7 +1,7 @@
 /** Reconciling: what is wanted and what is, through random commands, crashes and faults; and its rules one by one. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { MinikeepError } from '@minikeep/protocol';
+import type { MinikeepError } from '@minikeep/protocol';
 import { availability } from '../src/reconcile/step.ts';
 import { NODES, World } from './reconcile-world.ts';
 
@@ -119,7 +119,7 @@ function expectAsWanted(world: World): void {
 describe('through any commands, crashes and faults', () => {
   it('what is wanted comes up, in one epoch, and nothing else stays', () => {
     fc.assert(
-      fc.property(fc.array(act, { maxLength: 120 }), (acts) => {
+      fc.property(fc.array(act, { maxLength: 120, size: 'max' }), (acts) => {
         const world = new World();
         for (const one of acts) one(world);
         world.settle();

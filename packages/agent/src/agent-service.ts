@@ -19,11 +19,9 @@ import type { EventHub } from './event-hub.ts';
 import type { HostedDeployment } from './hosted-deployment.ts';
 import type { Hosts } from './hosts.ts';
 import { memoryAvailableBytes } from './machine.ts';
-import { receiveSlice } from './receive-slice.ts';
-import type { SliceStore } from './slice-store.ts';
+import type { Pieces } from './prepare-slice.ts';
 
 const TEXT_TIMEOUT_MS_MAX = 120_000;
-const SLICES_ASKED_MAX = 16;
 const LOAD_EVENTS_MAX = 1_000;
 const JSON_LENGTH_MAX = 1024 * 1024;
 
@@ -31,7 +29,7 @@ export interface AgentServiceOptions {
   readonly node: string;
   readonly cluster: string;
   readonly version: string;
-  readonly store: SliceStore;
+  readonly pieces: Pieces;
   readonly hub: EventHub;
   readonly hosts: Hosts;
   readonly canary: NodeCanary;
@@ -44,7 +42,7 @@ export interface AgentServiceOptions {
 }
 
 export function agentService(options: AgentServiceOptions): AgentServiceImplementation {
-  const { store, hub, hosts } = options;
+  const { pieces, hub, hosts } = options;
   return {
     async hello(request) {
       if (request.protocolVersion !== PROTOCOL_VERSION)
@@ -71,15 +69,14 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
 
     watch: (_, context) => hub.watch(context.signal),
 
-    async findSlices(request) {
-      if (request.slices.length > SLICES_ASKED_MAX) throw tooMany('slices');
-      const slices = [];
-      for (const { sha256 } of request.slices)
-        slices.push({ sha256, held: await store.pin(request.deployment, sha256) });
-      return { slices };
-    },
+    findPieces: (request) => pieces.find(request),
 
-    putSlice: (request) => receiveSlice(store, request),
+    prepareSlice: (request, context) => pieces.prepare(request, context),
+
+    async allowPieces(request) {
+      pieces.allow(request);
+      return {};
+    },
 
     async *load(request, context) {
       const host = await hosts.forEpoch(request.deployment, request.epoch);
@@ -131,6 +128,7 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
     stageState: (request) => stageState(hosts.find(request.deployment)),
 
     async unload(request) {
+      pieces.forget(request.deployment);
       await hosts.end(request.deployment, request.epoch, 'the deployment ended');
       return {};
     },

@@ -6,6 +6,7 @@ import {
   listen,
   makeServer,
   RawDataPlaneDefinition,
+  RawPieceDefinition,
   readCredentials,
   type AccessRules,
 } from '@minikeep/protocol/rpc';
@@ -17,12 +18,15 @@ import { dataPlane } from './data-plane.ts';
 import { EventHub } from './event-hub.ts';
 import { Hosts } from './hosts.ts';
 import { machineId } from './machine.ts';
+import { Pieces } from './prepare-slice.ts';
 import { SliceStore } from './slice-store.ts';
 
 /** Control belongs to the coordinator; frames come from neighbours, of which the coordinator is one. The stage then checks which. */
 const ACCESS: AccessRules = {
   'minikeep.v1.AgentService': ['coordinator'],
   'minikeep.v1.DataPlaneService': ['node', 'coordinator'],
+  // Which node which piece, the coordinator says (AllowPieces).
+  'minikeep.v1.PieceService': ['node'],
 };
 
 export interface AgentParts {
@@ -55,6 +59,7 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
     sandboxed: !config.unsafe_no_sandbox,
     programs: config.program_folder,
   });
+  const pieces = new Pieces(store, credentials);
   let address = '';
   const server = makeServer();
   server.add(
@@ -63,7 +68,7 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
       node: config.node,
       cluster: config.cluster,
       version: parts.version,
-      store,
+      pieces,
       hub,
       hosts,
       canary: parts.canary,
@@ -74,6 +79,7 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
     }),
   );
   server.add(RawDataPlaneDefinition, { frames: dataPlane(hosts) });
+  server.add(RawPieceDefinition, pieces.service);
   const access = accessInterceptor(config.cluster, ACCESS, (refusal) =>
     log('warn', 'a call was refused', { ...refusal }),
   );

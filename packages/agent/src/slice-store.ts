@@ -1,57 +1,58 @@
 /**
- * A node's slices on disk: content-addressed files that are complete and durable, or not there.
+ * A node's slices on disk: files that are complete and durable, or not there, named by what they are made of.
  *
- *   slices/<sha256>.gguf            finished slices, read-only, shared by every agent that uses this folder
- *   incoming/<owner>-<n>.part       what is being written; renamed when it is whole, verified and synced
+ *   slices/<slice>.gguf             finished slices, read-only, shared by every agent that uses this folder
+ *   slices/<slice>.pieces           what each is made of (manifest.ts)
+ *   incoming/<owner>-<slice>.part   (and .pieces) what is being put together; an interrupted one is gone on with, whoever began it
  *   pins/<owner>/<deployment>/…     hard links to slices in use
  *
  * Several agents (a local cluster) may share the folder: a slice is written under a name of its own and renamed, and
  * what one agent evicts stays readable for another through its pin. `owner` tells living processes from dead ones.
+ *
+ * What goes when room is needed: first what dead processes left half done, then the slices that nobody has pinned, least
+ * recently used first. Pinned ones never go.
  */
-import { createHash, randomBytes } from 'node:crypto';
-import { constants, type Stats } from 'node:fs';
-import {
-  link,
-  lstat,
-  open,
-  readdir,
-  rename,
-  rm,
-  stat,
-  statfs,
-  utimes,
-  type FileHandle,
-} from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import type { Stats } from 'node:fs';
+import { chmod, link, lstat, open, readdir, rename, rm, stat, statfs, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { MinikeepError } from '@minikeep/protocol';
-import { isOwnerGone, ownerName } from './store-owner.ts';
 import { makeFolder } from '@minikeep/protocol/rpc';
+import { readChunkDigests, readManifest, type PlacedPiece } from './manifest.ts';
+import { disown, isOwnerGone, own, ownerName } from './store-owner.ts';
+import {
+  checkDeployment,
+  checkDigest,
+  checkOwn,
+  codeOf,
+  diskFull,
+  sliceDamaged,
+  sliceMissing,
+  unusable,
+} from './store-faults.ts';
+import { verifyFile } from './verify-file.ts';
 
-export const SLICE_CHUNK_BYTES_MAX = 4 * 1024 * 1024;
-/** Read size when hashing: short enough that the event loop stays responsive. */
-const HASH_CHUNK_BYTES = 1024 * 1024;
 /** Left free on the disk, for logs and other programs. */
 const DISK_RESERVE_BYTES = 64 * 1024 * 1024;
-const DEPLOYMENT_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
-const DIGEST = /^[0-9a-f]{64}$/;
+/** An interrupted transfer that nobody goes on with is given up after this. */
+const PART_KEPT_MS = 7 * 86_400_000;
+/** A living process writes all the time: a part untouched for so long has none, even if its process id is in use again. */
+const PART_STALE_MS = 10 * 60_000;
+const PART = /^(.+)-([0-9a-f]{64})\.part$/;
+const SLICE = /^([0-9a-f]{64})\.gguf$/;
 
-/** One piece of a slice with the digest that its sender computed (32 bytes). */
-export interface SliceChunk {
-  readonly data: Uint8Array;
-  readonly sha256: Uint8Array;
-}
-
-export interface StoredSlice {
-  readonly sha256: string;
-  readonly bytes: number;
-  readonly alreadyHeld: boolean;
+/** A piece in a stored slice. */
+export interface HeldPiece {
+  readonly slice: string;
+  readonly file: string;
+  readonly manifest: string;
+  readonly piece: PlacedPiece;
 }
 
 export class SliceStore {
   readonly #folder: string;
   readonly #owner: string;
   readonly #bytesMax: number;
-  #counter = 0;
 
   private constructor(folder: string, owner: string, bytesMax: number) {
     this.#folder = folder;
@@ -60,11 +61,11 @@ export class SliceStore {
   }
 
   /**
-   * Opens or makes the store and removes what dead processes left. `bytesMax` bounds the slices that nobody uses;
+   * Opens or makes the store and removes what dead processes pinned. `bytesMax` bounds the slices that nobody uses;
    * those in use may exceed it. Throws `store.unusable`.
    */
   static async open(folder: string, bytesMax: number): Promise<SliceStore> {
-    const store = new SliceStore(folder, ownerName(randomBytes(4).toString('hex')), bytesMax);
+    const store = new SliceStore(folder, own(ownerName(randomBytes(4).toString('hex'))), bytesMax);
     try {
       for (const part of ['slices', 'incoming', 'pins']) await makeFolder(path.join(folder, part));
       checkOwn(folder, await stat(folder));
@@ -72,26 +73,22 @@ export class SliceStore {
         const own = path.join(folder, part);
         checkOwn(own, await lstat(own));
       }
-      for (const part of ['incoming', 'pins']) {
-        for (const name of await readdir(path.join(folder, part)))
-          if (isOwnerGone(name))
-            await rm(path.join(folder, part, name), { recursive: true, force: true });
-      }
+      const pins = path.join(folder, 'pins');
+      for (const name of await readdir(pins))
+        if (isOwnerGone(name)) await rm(path.join(pins, name), { recursive: true, force: true });
+      await store.#removeParts(PART_KEPT_MS);
     } catch (cause) {
-      if (cause instanceof MinikeepError) throw cause;
-      const why = cause instanceof Error ? cause.message : String(cause);
-      throw new MinikeepError('store.unusable', `can't use the slice store in ${folder}: ${why}`, {
-        next: 'Check that this user may write there, or choose another folder with XDG_CACHE_HOME.',
-        cause,
-      });
+      disown(store.#owner);
+      throw unusable(folder, cause);
     }
     return store;
   }
 
-  /** Pins a slice for a deployment if it is held. */
-  async pin(deployment: string, sha256: string): Promise<boolean> {
-    const from = this.#slicePath(sha256);
-    const to = this.#pinPath(deployment, sha256);
+  /** Pins a slice for a deployment if it is held whole. */
+  async pin(deployment: string, slice: string): Promise<boolean> {
+    const from = this.#slicePath(slice);
+    const to = this.#pinPath(deployment, slice);
+    if ((await readManifest(this.manifestPath(slice), slice)) === undefined) return false;
     await makeFolder(path.dirname(to));
     try {
       await link(from, to);
@@ -106,43 +103,50 @@ export class SliceStore {
   }
 
   /** The path of a pinned slice, for the engine. Throws `store.slice_missing`. */
-  async pinnedPath(deployment: string, sha256: string): Promise<string> {
-    const file = this.#pinPath(deployment, sha256);
-    if (!(await exists(file)))
-      throw new MinikeepError('store.slice_missing', `slice ${sha256.slice(0, 12)} is not here`, {
-        next: 'Deploy again: the coordinator sends what is missing.',
-      });
+  async pinnedPath(deployment: string, slice: string): Promise<string> {
+    const file = this.#pinPath(deployment, slice);
+    if (!(await exists(file))) throw sliceMissing(slice);
     return file;
   }
 
-  /** Stores a slice from its chunks and pins it. Throws `store.*`; nothing partial stays. */
-  async put(
-    deployment: string,
-    bytes: number,
-    chunks: AsyncIterable<SliceChunk>,
-    wholeDigest: () => string,
-  ): Promise<StoredSlice> {
-    await this.#makeRoom(bytes);
-    const part = path.join(this.#folder, 'incoming', `${this.#owner}-${this.#counter++}.part`);
-    try {
-      const sha256 = await this.#receive(part, bytes, chunks, wholeDigest);
-      const target = this.#slicePath(sha256);
-      const alreadyHeld = await exists(target);
-      await rename(part, target);
-      await syncFolder(path.dirname(target));
-      if (!(await this.pin(deployment, sha256)))
-        throw new MinikeepError(
-          'store.slice_missing',
-          'a slice vanished right after it was stored',
-          {
-            next: 'Another program removes files from the slice store: stop it, or choose another folder.',
-          },
-        );
-      return { sha256, bytes, alreadyHeld };
-    } catch (error) {
-      await rm(part, { force: true });
-      throw await this.#explained(error, bytes);
+  /** Of these pieces, those that lie in a stored slice. */
+  async held(digests: ReadonlySet<string>): Promise<Map<string, HeldPiece>> {
+    const found = new Map<string, HeldPiece>();
+    for (const name of await readdir(path.join(this.#folder, 'slices'))) {
+      const slice = SLICE.exec(name)?.[1];
+      if (slice === undefined) continue;
+      const [file, manifest] = [this.#slicePath(slice), this.manifestPath(slice)];
+      for (const piece of (await readManifest(manifest, slice)) ?? [])
+        if (digests.has(piece.digest) && !found.has(piece.digest))
+          found.set(piece.digest, { slice, file, manifest, piece });
     }
+    return found;
+  }
+
+  /**
+   * The file in which a slice is put together: new, or what an earlier attempt left of it. Throws `store.disk_full`
+   * when the disk can't hold the rest.
+   */
+  async claimPart(slice: string, bytes: number): Promise<string> {
+    const file = path.join(this.#folder, 'incoming', `${this.#owner}-${checkDigest(slice)}.part`);
+    if (!(await exists(file))) await this.#adopt(slice, file);
+    // The last step before a part is whole makes it read-only.
+    await chmod(file, 0o600).catch(() => {});
+    const there = await stat(file).catch(() => undefined);
+    await this.#makeRoom(Math.max(0, bytes - (there?.size ?? 0)), bytes);
+    return file;
+  }
+
+  /** Makes a part, whole and verified, a slice of the store, and pins it. `manifest` is a file of its own beside it. */
+  async finishPart(deployment: string, slice: string, part: string, manifest: string): Promise<void> {
+    // The manifest first: a slice without one is none.
+    await rename(manifest, this.manifestPath(slice));
+    await rename(part, this.#slicePath(slice));
+    await syncFolder(path.join(this.#folder, 'slices'));
+    if (await this.pin(deployment, slice)) return;
+    throw new MinikeepError('store.slice_missing', 'a slice vanished right after it was stored', {
+      next: 'Another program removes files from the slice store: stop it, or choose another folder.',
+    });
   }
 
   /**
@@ -151,97 +155,132 @@ export class SliceStore {
    */
   async verify(
     deployment: string,
-    sha256: string,
+    slice: string,
     onProgress: (fraction: number) => void = () => {},
     signal?: AbortSignal,
   ): Promise<void> {
-    const file = await this.pinnedPath(deployment, sha256);
-    const handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW);
-    try {
-      const { size } = await handle.stat();
-      const found = await hashFile(handle, size, onProgress, signal);
-      if (found === sha256) return;
-    } finally {
-      await handle.close();
-    }
-    await rm(this.#slicePath(sha256), { force: true });
+    const file = await this.pinnedPath(deployment, slice);
+    const manifest = this.manifestPath(slice);
+    const pieces = await readManifest(manifest, slice);
+    if (pieces !== undefined && (await verifyFile(file, manifest, pieces, onProgress, signal)))
+      return;
+    await this.#remove(slice);
     await rm(file, { force: true });
-    throw new MinikeepError(
-      'store.slice_damaged',
-      `slice ${sha256.slice(0, 12)} on this node's disk is not what was stored`,
-      { next: 'Deploy again: it is sent anew. If it happens again, check the disk.' },
-    );
+    throw sliceDamaged(slice);
+  }
+
+  /** Digests of the chunks of a piece that is held; undefined if it is no longer. */
+  chunkDigests({ manifest, piece }: HeldPiece): Promise<Uint8Array | undefined> {
+    return readChunkDigests(manifest, piece);
+  }
+
+  /** Lets go of a deployment's slices; nothing is evicted. */
+  async unpin(deployment: string): Promise<void> {
+    await rm(this.#pinFolder(deployment), { recursive: true, force: true });
   }
 
   /** Lets go of a deployment's slices, and evicts what no longer fits. */
   async release(deployment: string): Promise<void> {
-    await rm(this.#pinFolder(deployment), { recursive: true, force: true });
+    await this.unpin(deployment);
     await this.#evict(this.#bytesMax);
   }
 
-  /** Lets go of everything that this process pinned. */
+  /** Lets go of everything that this process pinned; what it had half done is anybody's to go on with. */
   async close(): Promise<void> {
     await rm(path.join(this.#folder, 'pins', this.#owner), { recursive: true, force: true });
+    disown(this.#owner);
     await this.#evict(this.#bytesMax);
   }
 
-  async #receive(
-    part: string,
-    bytes: number,
-    chunks: AsyncIterable<SliceChunk>,
-    wholeDigest: () => string,
-  ): Promise<string> {
-    const handle = await open(part, 'wx', 0o400);
-    try {
-      const whole = createHash('sha256');
-      let written = 0;
-      for await (const chunk of chunks) {
-        checkChunk(chunk, bytes - written);
-        whole.update(chunk.data);
-        for (let at = 0; at < chunk.data.byteLength;) {
-          const done = await handle.write(chunk.data, at, chunk.data.byteLength - at, written + at);
-          at += done.bytesWritten;
-        }
-        written += chunk.data.byteLength;
+  /** What a full disk is called; anything else as it is. */
+  async explained(error: unknown, bytes: number): Promise<unknown> {
+    const code = codeOf(error);
+    if (code === 'ENOSPC' || code === 'EDQUOT')
+      return diskFull(this.#folder, bytes, await this.#freeBytes());
+    return error;
+  }
+
+  manifestPath(slice: string): string {
+    return path.join(this.#folder, 'slices', `${checkDigest(slice)}.pieces`);
+  }
+
+  /** Takes over what a dead process had of the slice; renaming lets only one have it. */
+  async #adopt(slice: string, file: string): Promise<void> {
+    const folder = path.join(this.#folder, 'incoming');
+    for (const name of await readdir(folder)) {
+      const match = PART.exec(name);
+      if (match?.[2] !== slice || !(await this.#abandoned(name))) continue;
+      try {
+        await rename(path.join(folder, name), file);
+        return;
+      } catch (error) {
+        if (codeOf(error) !== 'ENOENT') throw error;
       }
-      const sha256 = whole.digest('hex');
-      if (written !== bytes) throw damaged(`${written} bytes came, ${bytes} were announced`);
-      if (sha256 !== wholeDigest()) throw damaged('its digest is not the one announced');
-      await handle.sync();
-      return sha256;
-    } finally {
-      await handle.close();
+    }
+  }
+
+  async #abandoned(part: string): Promise<boolean> {
+    if (isOwnerGone(part)) return true;
+    if (part.startsWith(this.#owner)) return false;
+    const info = await stat(path.join(this.#folder, 'incoming', part)).catch(() => undefined);
+    return info !== undefined && Date.now() - info.mtimeMs > PART_STALE_MS;
+  }
+
+  async #removeParts(olderMs: number): Promise<void> {
+    const folder = path.join(this.#folder, 'incoming');
+    for (const name of await readdir(folder)) {
+      const info = await stat(path.join(folder, name)).catch(() => undefined);
+      // Lists of digests beside a part are of no use to anybody else.
+      const kept = PART.test(name) ? olderMs : 0;
+      if (info === undefined || Date.now() - info.mtimeMs < kept) continue;
+      if (await this.#abandoned(name)) await rm(path.join(folder, name), { force: true });
     }
   }
 
   /** Evicts for `bytes` more; throws `store.disk_full` when the disk can't hold them even then. */
-  async #makeRoom(bytes: number): Promise<void> {
+  async #makeRoom(bytes: number, whole: number): Promise<void> {
     await this.#evict(Math.max(0, this.#bytesMax - bytes));
     if ((await this.#freeBytes()) >= bytes + DISK_RESERVE_BYTES) return;
+    await this.#removeParts(0);
     await this.#evict(0);
     const free = await this.#freeBytes();
     // The reserve is a wish; only what can't be written at all is refused.
-    if (free < bytes) throw diskFull(this.#folder, bytes, free);
+    if (free < bytes) throw diskFull(this.#folder, whole, free);
   }
 
   /** Removes the least recently used slices that nobody has pinned until the others take at most `target` bytes. */
   async #evict(target: number): Promise<void> {
     const folder = path.join(this.#folder, 'slices');
-    const found: { file: string; bytes: number; usedMs: number }[] = [];
+    const found: { slice: string; bytes: number; usedMs: number }[] = [];
     for (const name of await readdir(folder)) {
-      const file = path.join(folder, name);
-      const info = await stat(file).catch(() => undefined);
+      const slice = SLICE.exec(name)?.[1];
+      const info: Stats | undefined = await stat(path.join(folder, name)).catch(() => undefined);
+      if (info === undefined) continue;
       // More than one link: pinned by this or another agent.
-      if (info !== undefined && info.nlink === 1)
-        found.push({ file, bytes: info.size, usedMs: info.mtimeMs });
+      if (slice !== undefined && info.nlink === 1)
+        found.push({ slice, bytes: info.size, usedMs: info.mtimeMs });
+      else if (slice === undefined && Date.now() - info.mtimeMs > PART_STALE_MS)
+        await this.#removeOrphan(folder, name);
     }
     found.sort((a, b) => a.usedMs - b.usedMs);
     let total = found.reduce((sum, slice) => sum + slice.bytes, 0);
-    for (const slice of found) {
+    for (const { slice, bytes } of found) {
       if (total <= target) return;
-      await rm(slice.file, { force: true });
-      total -= slice.bytes;
+      await this.#remove(slice);
+      total -= bytes;
     }
+  }
+
+  /** A manifest whose slice never came, or a half-written one. */
+  async #removeOrphan(folder: string, name: string): Promise<void> {
+    const slice = name.slice(0, 64);
+    if (!(await exists(path.join(folder, `${slice}.gguf`))))
+      await rm(path.join(folder, name), { force: true });
+  }
+
+  async #remove(slice: string): Promise<void> {
+    await rm(this.#slicePath(slice), { force: true });
+    await rm(this.manifestPath(slice), { force: true });
   }
 
   async #freeBytes(): Promise<number> {
@@ -249,70 +288,17 @@ export class SliceStore {
     return bavail * bsize;
   }
 
-  async #explained(error: unknown, bytes: number): Promise<unknown> {
-    const code = codeOf(error);
-    if (code === 'ENOSPC' || code === 'EDQUOT')
-      return diskFull(this.#folder, bytes, await this.#freeBytes());
-    return error;
-  }
-
-  #slicePath(sha256: string): string {
-    if (!DIGEST.test(sha256)) throw badName('digest', sha256);
-    return path.join(this.#folder, 'slices', `${sha256}.gguf`);
+  #slicePath(slice: string): string {
+    return path.join(this.#folder, 'slices', `${checkDigest(slice)}.gguf`);
   }
 
   #pinFolder(deployment: string): string {
-    if (!DEPLOYMENT_NAME.test(deployment)) throw badName('deployment', deployment);
-    return path.join(this.#folder, 'pins', this.#owner, deployment);
+    return path.join(this.#folder, 'pins', this.#owner, checkDeployment(deployment));
   }
 
-  #pinPath(deployment: string, sha256: string): string {
-    if (!DIGEST.test(sha256)) throw badName('digest', sha256);
-    return path.join(this.#pinFolder(deployment), `${sha256}.gguf`);
+  #pinPath(deployment: string, slice: string): string {
+    return path.join(this.#pinFolder(deployment), `${checkDigest(slice)}.gguf`);
   }
-}
-
-function checkChunk(chunk: SliceChunk, room: number): void {
-  if (chunk.data.byteLength > SLICE_CHUNK_BYTES_MAX) throw damaged('a chunk is too large');
-  if (chunk.data.byteLength > room) throw damaged('more bytes came than were announced');
-  const digest = createHash('sha256').update(chunk.data).digest();
-  if (!digest.equals(chunk.sha256)) throw damaged('a chunk arrived changed');
-}
-
-async function hashFile(
-  handle: FileHandle,
-  size: number,
-  onProgress: (fraction: number) => void,
-  signal: AbortSignal | undefined,
-): Promise<string> {
-  const hash = createHash('sha256');
-  const buffer = Buffer.allocUnsafe(Math.min(HASH_CHUNK_BYTES, Math.max(1, size)));
-  let done = 0;
-  for (;;) {
-    signal?.throwIfAborted();
-    const { bytesRead } = await handle.read(buffer, 0, buffer.byteLength, done);
-    if (bytesRead === 0) return hash.digest('hex');
-    hash.update(buffer.subarray(0, bytesRead));
-    done += bytesRead;
-    onProgress(Math.min(1, done / size));
-  }
-}
-
-/** Who else can write there could exchange a slice between its check and its use, or lead us to files elsewhere. */
-function checkOwn(folder: string, info: Stats): void {
-  const uid = process.geteuid?.();
-  const why = !info.isDirectory()
-    ? 'is no folder'
-    : uid !== undefined && info.uid !== uid
-      ? 'belongs to another user'
-      : // A sticky folder (/tmp) lets nobody else rename or remove what is ours in it.
-        (info.mode & 0o022) !== 0 && (info.mode & 0o1000) === 0
-        ? 'can be written by other users'
-        : undefined;
-  if (why === undefined) return;
-  throw new MinikeepError('store.unusable', `can't use the slice store: ${folder} ${why}`, {
-    next: 'Make it a folder that only this user can write, or choose another one with XDG_CACHE_HOME.',
-  });
 }
 
 async function syncFolder(folder: string): Promise<void> {
@@ -328,34 +314,5 @@ async function exists(file: string): Promise<boolean> {
   return stat(file).then(
     () => true,
     () => false,
-  );
-}
-
-function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error ? String(error.code) : undefined;
-}
-
-function damaged(what: string): MinikeepError {
-  return new MinikeepError('store.slice_rejected', `a slice was not stored: ${what}`, {
-    next: 'Try again; if it happens again, look at the network between the nodes.',
-  });
-}
-
-function badName(kind: string, name: string): MinikeepError {
-  return new MinikeepError('store.name_invalid', `"${name.slice(0, 80)}" is not a ${kind}`, {
-    next: 'This is a fault of the caller: compare versions with `minikeep nodes`.',
-  });
-}
-
-function diskFull(folder: string, needed: number, free: number): MinikeepError {
-  const size = (n: number): string =>
-    n < 2 ** 30 ? `${(n / 2 ** 20).toFixed(2)} MiB` : `${(n / 2 ** 30).toFixed(2)} GiB`;
-  return new MinikeepError(
-    'store.disk_full',
-    `the disk is full: a slice of ${size(needed)} does not fit into ${folder} (${size(free)} free)`,
-    {
-      next: 'Free space there, or choose a folder on a larger disk with XDG_CACHE_HOME.',
-      details: { needed_bytes: needed, free_bytes: free },
-    },
   );
 }

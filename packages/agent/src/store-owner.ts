@@ -20,12 +20,25 @@ export function ownerName(random: string): string {
   return `${NAMESPACE}.${process.pid}.${random}`;
 }
 
+/** Owners of this very process: its id may be that of one before it (containers start counting anew). */
+const living = new Set<string>();
+
+export function own(owner: string): string {
+  living.add(owner);
+  return owner;
+}
+
+export function disown(owner: string): void {
+  living.delete(owner);
+}
+
 /** True when the process that the name belongs to surely no longer runs. */
 export function isOwnerGone(name: string): boolean {
   const match = OWNER.exec(name);
   // Not made by us: not ours to remove.
   if (match === null) return false;
   if (match[1] !== NAMESPACE) return false;
+  if (Number(match[2]) === process.pid) return !living.has(match[0]);
   try {
     process.kill(Number(match[2]), 0);
     return false;

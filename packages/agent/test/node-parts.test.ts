@@ -1,6 +1,5 @@
 /** The agent's small parts: configuration, watching, what a process does. */
 import { spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -13,6 +12,7 @@ import { directPlatform } from '@minikeep/testkit';
 import { EventHub } from '../src/event-hub.ts';
 import { Hosts } from '../src/hosts.ts';
 import { SliceStore } from '../src/slice-store.ts';
+import { TestSlice, bring } from './slices.ts';
 import { parsePs, processState } from '../src/process-state.ts';
 
 describe('a configuration', () => {
@@ -181,14 +181,9 @@ describe('a deployment that failed before it was loaded', () => {
     const store = await SliceStore.open(folder, 0);
     const hub = new EventHub();
     try {
-      const data = Buffer.from('a slice');
-      const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes);
-      async function* chunks() {
-        yield { data, sha256: sha256(data).digest() };
-      }
-      await store.put('d', data.length, chunks(), () => sha256(data).digest('hex'));
+      await bring(store, 'd', new TestSlice([7]));
       const held = (): string[] => readdirSync(path.join(folder, 'slices'));
-      expect(held()).toHaveLength(1);
+      expect(held().filter((name) => name.endsWith('.gguf'))).toHaveLength(1);
       const hosts = new Hosts({
         node: 'a',
         store,

@@ -1,6 +1,5 @@
 /** The store on a real disk: whole or absent, verified, bounded, shared by several agents, clean when the disk is full. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { createHash, randomBytes } from 'node:crypto';
 import {
   chmodSync,
   chownSync,
@@ -11,34 +10,25 @@ import {
   readdirSync,
   rmSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { SliceStore, type SliceChunk, type StoredSlice } from '../src/slice-store.ts';
+import { SliceStore } from '../src/slice-store.ts';
+import { TestSlice, TestSource, bring } from './slices.ts';
 
 const MIB = 1024 * 1024;
 let folder = '';
 beforeEach(() => (folder = mkdtempSync(path.join(tmpdir(), 'minikeep-store-'))));
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-const sha256 = (data: Uint8Array): string => createHash('sha256').update(data).digest('hex');
-
-async function* chunksOf(data: Uint8Array, size = 300_000): AsyncGenerator<SliceChunk> {
-  for (let at = 0; at < data.byteLength; at += size) {
-    const part = data.subarray(at, at + size);
-    yield { data: part, sha256: createHash('sha256').update(part).digest() };
-  }
-}
-
-const put = (store: SliceStore, deployment: string, data: Uint8Array): Promise<StoredSlice> =>
-  store.put(deployment, data.byteLength, chunksOf(data), () => sha256(data));
-
 const files = (part: string): string[] =>
   readdirSync(path.join(folder, part), { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.gguf') || name.endsWith('.part'))
-    .sort();
+    .filter((name) => /\.(gguf|part|pieces)$/.test(name))
+    .sort((a, b) => (a < b ? -1 : 1));
+const slices = (): string[] => files('slices').filter((name) => name.endsWith('.gguf'));
 
 describe('a folder', () => {
   it('that others can write, that is a link or (for root) another user’s, is refused', async () => {
@@ -48,22 +38,22 @@ describe('a folder', () => {
         message: expect.stringMatching(why) as string,
       });
     await (await SliceStore.open(folder, MIB)).close();
-    const slices = path.join(folder, 'slices');
-    chmodSync(slices, 0o770);
+    const stored = path.join(folder, 'slices');
+    chmodSync(stored, 0o770);
     await refused(/slices can be written by other users/);
-    chmodSync(slices, 0o700);
+    chmodSync(stored, 0o700);
     chmodSync(folder, 0o777);
     await refused(/can be written by other users/);
     chmodSync(folder, 0o700);
     const incoming = path.join(folder, 'incoming');
     rmSync(incoming, { recursive: true });
-    symlinkSync(slices, incoming);
+    symlinkSync(stored, incoming);
     await refused(/incoming is no folder/);
     rmSync(incoming);
     if (process.geteuid?.() === 0) {
-      chownSync(slices, 12_345, 12_345);
+      chownSync(stored, 12_345, 12_345);
       await refused(/slices belongs to another user/);
-      chownSync(slices, 0, 0);
+      chownSync(stored, 0, 0);
     }
     await (await SliceStore.open(folder, MIB)).close();
   });
@@ -72,89 +62,48 @@ describe('a folder', () => {
 describe('a slice', () => {
   it('is stored, pinned, found again by its digest, and read-only', async () => {
     const store = await SliceStore.open(folder, 10 * MIB);
-    const data = randomBytes(MIB + 17);
-    expect(await store.pin('d', sha256(data))).toBe(false);
-    expect(await put(store, 'd', data)).toEqual({
-      sha256: sha256(data),
-      bytes: data.byteLength,
-      alreadyHeld: false,
+    const slice = new TestSlice([100, MIB + 17, 3]);
+    expect(await store.pin('d', slice.digest)).toBe(false);
+    expect(await bring(store, 'd', slice)).toEqual({
+      bytes: slice.data.byteLength,
+      receivedBytes: slice.data.byteLength,
     });
-    const file = await store.pinnedPath('d', sha256(data));
-    expect(readFileSync(file).equals(data)).toBe(true);
-    await store.verify('d', sha256(data));
-    expect(await store.pin('another', sha256(data))).toBe(true);
-    expect((await put(store, 'd', data)).alreadyHeld).toBe(true);
+    const file = await store.pinnedPath('d', slice.digest);
+    expect(readFileSync(file).equals(slice.data)).toBe(true);
+    await store.verify('d', slice.digest);
+    expect(await store.pin('another', slice.digest)).toBe(true);
     expect(files('incoming')).toEqual([]);
     await store.close();
     expect(readdirSync(path.join(folder, 'pins'))).toEqual([]);
   });
 
-  const faults: Record<string, (data: Uint8Array) => [number, AsyncIterable<SliceChunk>, string]> =
-    {
-      'with a changed chunk': (data) => [
-        data.byteLength,
-        (async function* () {
-          for await (const chunk of chunksOf(data)) {
-            const changed = Uint8Array.from(chunk.data);
-            changed[3]! ^= 1;
-            yield { ...chunk, data: changed };
-          }
-        })(),
-        sha256(data),
-      ],
-      'with another digest at the end': (data) => [
-        data.byteLength,
-        chunksOf(data),
-        sha256(new Uint8Array(3)),
-      ],
-      'shorter than announced': (data) => [data.byteLength + 1, chunksOf(data), sha256(data)],
-      'longer than announced': (data) => [data.byteLength - 1, chunksOf(data), sha256(data)],
-      'in chunks that are too large': (data) => [
-        data.byteLength,
-        chunksOf(data, 5 * MIB),
-        sha256(data),
-      ],
-    };
-  for (const [name, make] of Object.entries(faults))
-    it(`${name} is rejected and leaves nothing`, async () => {
-      const store = await SliceStore.open(folder, 20 * MIB);
-      const [bytes, chunks, digest] = make(randomBytes(6 * MIB));
-      await expect(store.put('d', bytes, chunks, () => digest)).rejects.toMatchObject({
-        code: 'store.slice_rejected',
-      });
-      expect(files('.')).toEqual([]);
-    });
-
-  it('whose sender breaks off leaves nothing', async () => {
+  it.each(['slice', 'end', 'manifest'])('whose %s changed on the disk is found out before it is loaded', async (what) => {
     const store = await SliceStore.open(folder, 20 * MIB);
-    async function* broken(): AsyncGenerator<SliceChunk> {
-      yield* chunksOf(randomBytes(MIB));
-      throw new Error('connection lost');
-    }
-    await expect(store.put('d', 2 * MIB, broken(), () => '')).rejects.toThrow('connection lost');
-    expect(files('.')).toEqual([]);
-  });
-
-  it('that changed on the disk is found out before it is loaded', async () => {
-    const store = await SliceStore.open(folder, 20 * MIB);
-    const data = randomBytes(MIB);
-    await put(store, 'd', data);
-    const file = await store.pinnedPath('d', sha256(data));
+    const slice = new TestSlice([MIB, 2 * MIB + 5]);
+    await bring(store, 'd', slice);
+    const file =
+      what === 'manifest' ? store.manifestPath(slice.digest) : await store.pinnedPath('d', slice.digest);
     chmodSync(file, 0o600);
-    data[500] = (data[500] ?? 0) ^ 1;
-    writeFileSync(file, data);
-    data[500] ^= 1;
-    await expect(store.verify('d', sha256(data))).rejects.toMatchObject({
+    const bytes = readFileSync(file);
+    if (what === 'end') writeFileSync(file, Buffer.concat([bytes, Buffer.from('x')]));
+    else {
+      bytes[bytes.byteLength - 50]! ^= 1;
+      writeFileSync(file, bytes);
+    }
+    await expect(store.verify('d', slice.digest)).rejects.toMatchObject({
       code: 'store.slice_damaged',
     });
-    expect(await store.pin('d', sha256(data))).toBe(false);
+    expect(await store.pin('d', slice.digest)).toBe(false);
+    expect(files('.')).toEqual([]);
+    await bring(store, 'd', slice);
+    await store.verify('d', slice.digest);
   });
 
   it('can be named by nothing but a digest', async () => {
     const store = await SliceStore.open(folder, MIB);
     for (const name of ['../../etc/passwd', '', 'A'.repeat(64)])
       await expect(store.pin('d', name)).rejects.toMatchObject({ code: 'store.name_invalid' });
-    await expect(store.pin('../d', sha256(randomBytes(1)))).rejects.toMatchObject({
+    await expect(store.pin('../d', 'a'.repeat(64))).rejects.toMatchObject({
       code: 'store.name_invalid',
     });
   });
@@ -163,88 +112,106 @@ describe('a slice', () => {
 describe('the bound', () => {
   it('evicts the least recently used slices, never those in use', async () => {
     const store = await SliceStore.open(folder, 3 * MIB);
-    const all = Array.from({ length: 4 }, () => randomBytes(MIB));
-    for (const [i, data] of all.entries()) {
-      await put(store, `d${i}`, data);
+    const all = Array.from({ length: 4 }, () => new TestSlice([MIB]));
+    for (const [i, slice] of all.entries()) {
+      await bring(store, `d${i}`, slice);
       if (i > 0) await store.release(`d${i}`);
       // File times are what "recently" is told by.
-      await new Promise((r) => setTimeout(r, 15));
+      const seconds = 1_000_000 + i;
+      utimesSync(path.join(folder, 'slices', `${slice.digest}.gguf`), seconds, seconds);
     }
     // The first one is pinned and does not count; of the others three fit.
-    expect(files('slices').length).toBe(4);
-    await put(store, 'd5', randomBytes(MIB));
-    expect(await store.pin('x', sha256(all[1]!))).toBe(false);
-    expect(await store.pin('x', sha256(all[0]!))).toBe(true);
-    expect(await store.pin('x', sha256(all[2]!))).toBe(true);
+    expect(slices().length).toBe(4);
+    await bring(store, 'd5', new TestSlice([MIB]));
+    expect(await store.pin('x', all[1]!.digest)).toBe(false);
+    expect(await store.pin('x', all[0]!.digest)).toBe(true);
+    expect(await store.pin('x', all[2]!.digest)).toBe(true);
+    // What is evicted takes its manifest with it.
+    expect(files('slices').length).toBe(2 * slices().length);
   });
 
   it('lets a slice that is larger than itself be used, and evicts it afterwards', async () => {
     const store = await SliceStore.open(folder, MIB);
-    const data = randomBytes(2 * MIB);
-    await put(store, 'd', data);
-    await store.verify('d', sha256(data));
+    const slice = new TestSlice([2 * MIB]);
+    await bring(store, 'd', slice);
+    await store.verify('d', slice.digest);
     await store.release('d');
     expect(files('slices')).toEqual([]);
   });
 });
 
 describe('several agents', () => {
-  it('write the same slices at once, and one keeps what another evicts', async () => {
+  it('bring the same slices at once, and one keeps what another evicts', async () => {
     const stores = await Promise.all([1, 2, 3, 4].map(() => SliceStore.open(folder, 2 * MIB)));
-    const all = Array.from({ length: 6 }, () => randomBytes(MIB));
+    const all = Array.from({ length: 6 }, () => new TestSlice([10, MIB]));
     await Promise.all(
-      stores.flatMap((store) => all.map((data) => put(store, 'd', data).then(() => {}))),
+      stores.flatMap((store) => all.map((slice) => bring(store, 'd', slice).then(() => {}))),
     );
     await Promise.all(stores.slice(1).map((store) => store.close()));
-    for (const data of all) await stores[0]!.verify('d', sha256(data));
+    for (const slice of all) await stores[0]!.verify('d', slice.digest);
     await stores[0]!.close();
     expect(files('incoming')).toEqual([]);
-    expect(files('slices').length).toBeLessThanOrEqual(2);
+    expect(slices().length).toBeLessThanOrEqual(2);
   });
 
-  it('remove what a killed one left, and nothing of a living one', async () => {
+  it('remove what a killed one pinned, and nothing of a living one', async () => {
     const living = await SliceStore.open(folder, 10 * MIB);
-    const data = randomBytes(MIB);
-    await put(living, 'd', data);
+    const slice = new TestSlice([MIB]);
+    await bring(living, 'd', slice);
     const [pins] = readdirSync(path.join(folder, 'pins'));
     const gone = spawnSync('true').pid;
     const dead = pins!.replace(/\.\d+\./, `.${gone}.`);
     mkdirSync(path.join(folder, 'pins', dead, 'd'), { recursive: true });
-    writeFileSync(path.join(folder, 'incoming', `${dead}-0.part`), 'x');
+    const old = path.join(folder, 'incoming', `${dead}-${'a'.repeat(64)}.part`);
+    writeFileSync(old, 'x');
+    const kept = path.join(folder, 'incoming', `${dead}-${'b'.repeat(64)}.part`);
+    writeFileSync(kept, 'x');
+    utimesSync(old, 1_000, 1_000);
     await SliceStore.open(folder, 10 * MIB);
     expect(readdirSync(path.join(folder, 'pins'))).toEqual([pins]);
-    expect(files('incoming')).toEqual([]);
-    await living.verify('d', sha256(data));
+    // Half a slice is kept for a week, for whoever goes on with it.
+    expect(files('incoming')).toEqual([path.basename(kept)]);
+    await living.verify('d', slice.digest);
   });
 });
 
 describe('a full disk', () => {
   it('gives one clear error, and nothing partial stays', async (ctx) => {
-    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=3m', 'tmpfs', folder]);
+    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', folder]);
     if (mounted.status !== 0) ctx.skip('needs root to mount a small file system');
     try {
       const store = await SliceStore.open(folder, 100 * MIB);
-      const small = randomBytes(MIB);
-      await put(store, 'd', small);
-      await expect(put(store, 'd', randomBytes(5 * MIB))).rejects.toMatchObject({
+      const small = new TestSlice([MIB]);
+      await bring(store, 'd', small);
+      await expect(bring(store, 'd', new TestSlice([5 * MIB]))).rejects.toMatchObject({
         code: 'store.disk_full',
       });
+      // What a dead agent left half done makes room.
+      const dead = `x.${spawnSync('true').pid}.0-${'c'.repeat(64)}.part`;
+      const [pins] = readdirSync(path.join(folder, 'pins'));
+      const name = pins!.replace(/\.\d+\..*/, '') + dead.slice(1);
+      writeFileSync(path.join(folder, 'incoming', name), new Uint8Array(2 * MIB));
       // Full in the middle of writing: another program takes the space after the check.
-      const data = randomBytes(MIB + 500_000);
-      async function* meanwhile(): AsyncGenerator<SliceChunk> {
-        let first = true;
-        for await (const chunk of chunksOf(data)) {
-          yield chunk;
-          if (first) writeFileSync(path.join(folder, 'other'), new Uint8Array(MIB - 200_000));
-          first = false;
-        }
-      }
-      await expect(
-        store.put('d', data.byteLength, meanwhile(), () => sha256(data)),
-      ).rejects.toMatchObject({ code: 'store.disk_full' });
+      const large = new TestSlice([2 * MIB + 500_000]);
+      const other = path.join(folder, 'other');
+      const source = new TestSource(large, {
+        onChunk: (chunk) => {
+          if (chunk === 1) writeFileSync(other, new Uint8Array(MIB));
+        },
+      });
+      const failures: string[] = [];
+      const signal = new AbortController().signal;
+      await expect(bring(store, 'd', large, [source], signal, failures)).rejects.toMatchObject({
+        code: 'store.disk_full',
+      });
+      // It is this node's fault, not the source's.
+      expect(failures).toEqual([]);
       expect(files('incoming')).toEqual([]);
-      await store.verify('d', sha256(small));
-      expect(existsSync(path.join(folder, 'other'))).toBe(true);
+      await store.verify('d', small.digest);
+      expect(existsSync(other)).toBe(true);
+      rmSync(other);
+      await bring(store, 'd', large);
+      await store.verify('d', large.digest);
     } finally {
       execFileSync('umount', [folder]);
     }

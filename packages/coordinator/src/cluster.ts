@@ -9,7 +9,9 @@ import {
   type StatusResponse,
 } from '@minikeep/protocol/v1';
 import { Deployment, type DeploymentOptions } from './deployment.ts';
-import { DigestIndex } from '@minikeep/models';
+import { ModelLibrary } from '@minikeep/models';
+import type { Models } from './models.ts';
+import { PieceOrigin } from './piece-origin.ts';
 import { NodeLink } from './node-link.ts';
 import { leastSealed } from './seal.ts';
 import { ResultStreams } from './result-streams.ts';
@@ -27,7 +29,11 @@ export interface ClusterOptions {
 }
 
 export class Cluster {
-  readonly index: DigestIndex;
+  readonly library: ModelLibrary;
+  /** Pieces of models, for the nodes that need them. */
+  readonly origin = new PieceOrigin();
+  /** Imported models; a throw-away cluster has none. */
+  models: Models | undefined;
   readonly results = new ResultStreams();
   readonly violations = new ViolationLog();
   readonly nodes: readonly NodeLink[];
@@ -37,7 +43,7 @@ export class Cluster {
 
   constructor(options: ClusterOptions) {
     this.#options = options;
-    this.index = new DigestIndex(options.cacheFolder);
+    this.library = new ModelLibrary(options.cacheFolder);
     const { cluster, credentials } = options;
     this.nodes = options.nodes.map(({ name, address }) => {
       const link: NodeLink = new NodeLink({
@@ -101,7 +107,8 @@ export class Cluster {
     const deployment = new Deployment({
       ...options,
       epoch: ++this.#epoch,
-      index: this.index,
+      origin: this.origin,
+      nodes: this.nodes,
       credentials,
       own: { uri: identityUri(identity), address: this.#options.address() },
       results: this.results,

@@ -2,6 +2,7 @@
 import type { Identity, Logger } from '@minikeep/protocol';
 import {
   RawDataPlaneDefinition,
+  RawPieceDefinition,
   accessInterceptor,
   listen,
   makeServer,
@@ -17,6 +18,8 @@ import { operatorService } from './operator-service.ts';
 const ACCESS: AccessRules = {
   'minikeep.v1.OperatorService': ['operator'],
   'minikeep.v1.DataPlaneService': ['node'],
+  // Which node which piece, a deployment says while it sends.
+  'minikeep.v1.PieceService': ['node'],
 };
 
 export interface RunningCoordinator {
@@ -46,6 +49,7 @@ export async function startCoordinator(
   const server = makeServer();
   server.add(OperatorServiceDefinition, operatorService(cluster));
   server.add(RawDataPlaneDefinition, { frames: cluster.results.handler });
+  server.add(RawPieceDefinition, cluster.origin.service);
   const access = accessInterceptor(config.cluster, ACCESS, (refusal) =>
     log('warn', 'a call was refused', { ...refusal }),
   );

@@ -9,6 +9,7 @@ import {
 import { runCanaries } from './canaries.ts';
 import { deploymentStatus, type Cluster } from './cluster.ts';
 import { planDeployment, type DeploymentPlan } from './deployment-plan.ts';
+import { requireModels } from './models.ts';
 import type { NodeLink } from './node-link.ts';
 
 const EVENTS_MAX = 10_000;
@@ -67,13 +68,13 @@ async function run(
   await Promise.all(nodes.map((node) => checkSandbox(node)));
   const plan = await planDeployment(
     {
-      modelPath: request.modelPath,
+      model: request.model === '' ? request.modelPath : importedModel(cluster, request.model),
       cuts: request.cuts,
       context: request.context,
       noText: request.noText,
     },
     nodes,
-    cluster.index,
+    cluster.library,
     (done, total) => progress(DeployPhase.DEPLOY_PHASE_CHECKING, done, total),
     signal,
   );
@@ -97,6 +98,11 @@ async function run(
   await deployment.start(plan, signal);
   const totalSeconds = (performance.now() - started) / 1000;
   tell({ $case: 'ready', value: { deployment: deploymentStatus(deployment), totalSeconds } });
+}
+
+/** The file and digest of an imported model. Throws `model.unknown`, `cluster.no_home`. */
+function importedModel(cluster: Cluster, name: string): { sha256: string; path: string } {
+  return requireModels(cluster.models).named(name);
 }
 
 /** Before anything is read or sent: can every node lock an engine in, or was it told not to? */

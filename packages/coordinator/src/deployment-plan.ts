@@ -1,7 +1,6 @@
 /** From a model file and a wish to what will be loaded where; everything is checked here, before anything is sent. */
 import {
   checkCuts,
-  modelDigest,
   openModel,
   planSlices,
   type Model,
@@ -16,7 +15,7 @@ import {
 } from '@minikeep/protocol';
 import { ExactMode, type ContextSettings, type HelloResponse } from '@minikeep/protocol/v1';
 import { modelFacts, plan } from '@minikeep/planner';
-import { fileIdentity, type DigestIndex } from '@minikeep/models';
+import type { ModelLibrary, ModelSource } from '@minikeep/models';
 import type { NodeLink } from './node-link.ts';
 
 const CONTEXT_TOKENS_DEFAULT = 4096;
@@ -53,6 +52,8 @@ export interface PlannedStage extends ShapedStage {
 /** Besides, what has to be cut and sent. */
 export interface DeploymentPlan extends DeploymentShape {
   readonly model: Model;
+  /** Where its bytes come from. */
+  readonly source: ModelSource;
   readonly cuts: readonly number[];
   readonly stages: readonly PlannedStage[];
   /** Vocabulary and template, for the first node; undefined when not wanted. */
@@ -60,7 +61,8 @@ export interface DeploymentPlan extends DeploymentShape {
 }
 
 export interface DeploymentWish {
-  readonly modelPath: string;
+  /** A file on this machine, or an imported model, whose file may be away. */
+  readonly model: string | { readonly sha256: string; readonly path: string };
   readonly cuts: readonly number[];
   readonly context: ContextSettings | undefined;
   readonly noText: boolean;
@@ -70,11 +72,15 @@ export interface DeploymentWish {
 export async function planDeployment(
   wish: DeploymentWish,
   nodes: readonly NodeLink[],
-  index: DigestIndex,
+  library: ModelLibrary,
   onProgress: (doneBytes: number, totalBytes: number) => void,
   signal: AbortSignal,
 ): Promise<DeploymentPlan> {
-  const model = await openModel(wish.modelPath);
+  const imported =
+    typeof wish.model === 'string'
+      ? undefined
+      : await library.importedSource(wish.model.sha256, wish.model.path);
+  const model = imported?.model ?? (await openModel(String(wish.model)));
   const hellos = await Promise.all(nodes.map((node) => node.reachable()));
   const context = contextFor(wish.context, model, hellos);
   if (wish.cuts.length > 0) checkCuts(model, wish.cuts);
@@ -95,33 +101,12 @@ export async function planDeployment(
       const { layers, bytes: sliceBytes } = slice;
       return { node, layers, sliceBytes, slice, embedding: i === 0 ? embedding : undefined };
     });
-  const modelSha256 = await digestOf(model, index, onProgress, signal);
+  const source = imported ?? (await library.sourceOf(model, onProgress, signal));
+  const modelSha256 = source.known.sha256;
   const text = wish.noText ? undefined : slices.find((s) => s.kind === 'text');
   const { architecture } = model;
-  return {
-    model,
-    modelPath: model.path,
-    modelSha256,
-    architecture,
-    cuts,
-    context,
-    stages,
-    text,
-  };
-}
-
-async function digestOf(
-  model: Model,
-  index: DigestIndex,
-  onProgress: (doneBytes: number, totalBytes: number) => void,
-  signal: AbortSignal,
-): Promise<string> {
-  const subject = await fileIdentity(model.files.map((f) => f.path));
-  const known = await index.find(subject);
-  if (known !== undefined) return known;
-  const sha256 = await modelDigest(model, onProgress, signal);
-  await index.remember(subject, sha256);
-  return sha256;
+  const modelPath = typeof wish.model === 'string' ? model.path : wish.model.path;
+  return { model, modelPath, modelSha256, source, architecture, cuts, context, stages, text };
 }
 
 /** Fills in defaults and checks the bounds that frames and engines have. */

@@ -4,12 +4,11 @@ import { deadline } from '@minikeep/protocol/rpc';
 import type { EngineReady } from '@minikeep/protocol/v1';
 import type { DeploymentPlan, DeploymentShape } from './deployment-plan.ts';
 import { stageName } from './diagnose.ts';
-import type { DigestIndex } from '@minikeep/models';
 import { loadEngines, type EngineToLoad } from './load-stages.ts';
 import type { NodeLink } from './node-link.ts';
-import { sendSlices } from './send-slices.ts';
+import { sendSlices, type SendOptions } from './send-slices.ts';
 
-/** SHA-256 of what each node was sent. */
+/** Names of what each node was sent (`sliceDigest`). */
 export interface PlacedDigests {
   readonly stages: readonly { readonly slice: string; readonly embedding: string }[];
   readonly text: string | undefined;
@@ -32,7 +31,7 @@ export interface ConnectOptions extends Omit<StepOptions, 'plan'> {
 /** Brings every slice to its node. Throws `store.*`, `gguf.*`, `node.*`. */
 export async function sendAll(
   { deployment, plan, signal }: StepOptions,
-  index: DigestIndex,
+  ways: Pick<SendOptions, 'origin' | 'nodes' | 'own'>,
   onProgress: (doneBytes: number, totalBytes: number) => void,
 ): Promise<PlacedDigests> {
   const wanted = plan.stages.flatMap(({ node, slice, embedding }) => [
@@ -42,10 +41,9 @@ export async function sendAll(
   const first = plan.stages[0]?.node;
   if (plan.text !== undefined && first !== undefined) wanted.push({ node: first, plan: plan.text });
   const placed = await sendSlices(wanted, {
+    ...ways,
     deployment,
-    model: plan.model,
-    modelSha256: plan.modelSha256,
-    index,
+    source: plan.source,
     signal,
     onProgress,
   });

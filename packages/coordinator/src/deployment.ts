@@ -25,7 +25,6 @@ import {
   type PlacedDigests,
 } from './deployment-steps.ts';
 import { diagnose } from './diagnose.ts';
-import type { DigestIndex } from '@minikeep/models';
 import { loadEngines } from './load-stages.ts';
 import {
   engineDied,
@@ -37,6 +36,7 @@ import {
   type Place,
 } from './node-faults.ts';
 import type { NodeEvent, NodeLink } from './node-link.ts';
+import type { PieceOrigin } from './piece-origin.ts';
 import { Pipeline } from './pipeline.ts';
 import type { ResultStreams } from './result-streams.ts';
 import { TextEngine } from './text-engine.ts';
@@ -53,7 +53,9 @@ export interface DeploymentOptions {
   readonly name: string;
   readonly epoch: number;
   readonly shape: DeploymentShape;
-  readonly index: DigestIndex;
+  readonly origin: PieceOrigin;
+  /** Every node of the cluster. */
+  readonly nodes: readonly NodeLink[];
   readonly credentials: CredentialPems;
   /** This coordinator's certificate name and data-plane address, for the last stage. */
   readonly own: { readonly uri: string; readonly address: string };
@@ -161,7 +163,7 @@ export class Deployment {
   async start(plan: DeploymentPlan, asked: AbortSignal): Promise<void> {
     await this.#bringUp(asked, async (signal) => {
       const steps = { deployment: this.name, epoch: this.epoch, plan, signal };
-      const digests = await sendAll(steps, this.#options.index, (done, total) =>
+      const digests = await sendAll(steps, this.#options, (done, total) =>
         this.#progress(DeployPhase.DEPLOY_PHASE_SENDING, done / total, done, total),
       );
       this.#options.onPlaced?.(digests);

@@ -1,5 +1,5 @@
 /** The operator's requests about models, answered from the library and the database of a cluster that stays. */
-import { EventQueue, toMinikeepError } from '@minikeep/protocol';
+import { EXIT, EventQueue, MinikeepError, toMinikeepError } from '@minikeep/protocol';
 import type {
   ImportModelRequest,
   ImportModelResponse,
@@ -10,10 +10,12 @@ import {
   acceptOffer,
   forgetModel,
   listedModels,
+  modelNamed,
   offerModel,
   type ListedModel,
   type ModelLibrary,
   type ModelReport,
+  type ModelRow,
 } from '@minikeep/models';
 import type { State } from '@minikeep/state';
 
@@ -32,6 +34,11 @@ export class Models {
     this.library = library;
     this.#state = state;
     this.#now = now;
+  }
+
+  /** Throws `model.unknown`. */
+  named(name: string): ModelRow {
+    return modelNamed(this.#state, name);
   }
 
   async list(): Promise<ImportedModel[]> {
@@ -95,6 +102,15 @@ export class Models {
     const listed = { ...row, present: true, copied: copy, report };
     tell({ $case: 'imported', value: modelMessage(listed) });
   }
+}
+
+/** Throws `cluster.no_home` for a cluster that knows no models. */
+export function requireModels(models: Models | undefined): Models {
+  if (models !== undefined) return models;
+  throw new MinikeepError('cluster.no_home', 'a throw-away cluster knows no models', {
+    next: 'Make a cluster with a home first: minikeep init',
+    exitCode: EXIT.usage,
+  });
 }
 
 export const modelMessage = (model: ListedModel): ImportedModel => ({

@@ -1,23 +1,19 @@
 /**
- * Brings a deployment's slices to its nodes: cut on the way, in chunks with digests, only where they are not held yet.
+ * Brings a deployment's slices to its nodes: asks every node what it holds, tells each from where it gets the rest, and
+ * lets it fetch that and nothing else. All nodes at once; a node's own slices one after the other.
  */
-import { createHash } from 'node:crypto';
-import { sliceStream, type Model, type SlicePlan } from '@minikeep/gguf';
-import { CALL_TIMEOUT_MS, MinikeepError } from '@minikeep/protocol';
+import { sliceDigest, summarise, type SlicePlan } from '@minikeep/gguf';
+import type { ModelSource } from '@minikeep/models';
+import { CALL_TIMEOUT_MS, MinikeepError, identityUri } from '@minikeep/protocol';
 import { deadline } from '@minikeep/protocol/rpc';
-import type { PutSliceRequest } from '@minikeep/protocol/v1';
-import type { DigestIndex } from '@minikeep/models';
+import type { PrepareSliceRequest } from '@minikeep/protocol/v1';
 import type { NodeLink } from './node-link.ts';
+import { originPieces, type OriginPiece, type PieceOrigin } from './piece-origin.ts';
+import { planTransfers, type Grant, type TransferPlan } from './transfer-plan.ts';
 
-/** Several are buffered on the way: small ones keep every process small. The agent takes up to 4 MiB. */
-const CHUNK_BYTES_MAX = 256 * 1024;
-/**
- * After so many bytes the buffers that were sent are given back: a chunk passes through some five of them (protobuf,
- * HTTP/2, TLS), and V8 by itself lets 64 MiB of them pile up.
- */
-const COLLECT_AFTER_BYTES = 8 * 1024 * 1024;
-/** Slices under way at once. They are read from one disk, and each one more costs the coordinator some 10 MiB. */
-const TRANSFERS_MAX = 1;
+/** Pieces in one question to a node; a model of 61 layers in ten slices has about a hundred. */
+const PIECES_ASKED_MAX = 16_384;
+const LAYER = /^layer (\d+)/;
 
 export interface SliceForNode {
   readonly node: NodeLink;
@@ -25,18 +21,26 @@ export interface SliceForNode {
 }
 
 export interface PlacedSlice extends SliceForNode {
+  /** Names its bytes (`sliceDigest`), lower-case hex. */
   readonly sha256: string;
-  /** It was there already. */
-  readonly held: boolean;
+  /** What went over the network; 0: the node had all of it. */
+  readonly receivedBytes: number;
 }
 
 export interface SendOptions {
   readonly deployment: string;
-  readonly model: Model;
-  readonly modelSha256: string;
-  readonly index: DigestIndex;
+  readonly source: ModelSource;
+  readonly origin: PieceOrigin;
+  /** Every node of the cluster: those that have no part in the deployment may hold layers of it. */
+  readonly nodes: readonly NodeLink[];
+  /** Where nodes reach this coordinator, and its certificate's name. */
+  readonly own: { readonly uri: string; readonly address: string };
   readonly signal: AbortSignal;
   onProgress(doneBytes: number, totalBytes: number): void;
+}
+
+interface Work extends SliceForNode {
+  readonly pieces: readonly OriginPiece[];
 }
 
 /** Returns the slices in the order given, each with its digest. Throws `store.*`, `gguf.*`, `node.*`. */
@@ -44,97 +48,185 @@ export async function sendSlices(
   slices: readonly SliceForNode[],
   options: SendOptions,
 ): Promise<PlacedSlice[]> {
-  const total = slices.reduce((sum, slice) => sum + slice.plan.bytes, 0);
-  let done = 0;
-  const moved = (bytes: number): void => {
-    done += bytes;
-    options.onProgress(done, total);
-  };
-  moved(0);
+  const { deployment, source, origin, signal } = options;
+  const work: Work[] = [];
+  for (const slice of slices)
+    work.push({ ...slice, pieces: await originPieces(source, slice.plan, signal) });
+  const holdings = await holdingsOf(work, options);
+  const plan = planTransfers(
+    work.map(({ node, pieces }) => ({ node: node.name, pieces })),
+    holdings,
+  );
+  if (plan.missing.length > 0) throw layersMissing(source, work, plan);
   const failed = new AbortController();
-  const signal = AbortSignal.any([options.signal, failed.signal]);
-  const placed: PlacedSlice[] = [];
-  const waiting = [...slices.entries()];
-  const worker = async (): Promise<void> => {
-    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-      const [i, slice] = next;
-      placed[i] = await place(slice, { ...options, signal }, moved);
-    }
-  };
+  const either = AbortSignal.any([signal, failed.signal]);
+  origin.offer(deployment, work.flatMap(({ pieces }) => pieces));
   try {
-    await Promise.all(Array.from({ length: TRANSFERS_MAX }, worker));
+    await allow(plan.grants, options, either);
+    const progress = new Sum(work, options);
+    const placed: PlacedSlice[] = [];
+    const perNode = new Map<NodeLink, number[]>();
+    for (const [i, { node }] of work.entries()) perNode.set(node, [...(perNode.get(node) ?? []), i]);
+    await Promise.all(
+      [...perNode.values()].map(async (mine) => {
+        for (const i of mine)
+          placed[i] = await prepare(i, work, plan, { ...options, signal: either }, progress);
+      }),
+    );
+    return placed;
   } catch (error) {
     // The others must not go on once one has failed.
     failed.abort(error);
     throw error;
+  } finally {
+    origin.withdraw(deployment);
+    await forbid(plan.grants, options);
   }
-  return placed;
 }
 
-async function place(
-  slice: SliceForNode,
-  options: SendOptions,
-  moved: (bytes: number) => void,
-): Promise<PlacedSlice> {
-  const { node, plan } = slice;
-  const { deployment, index, signal } = options;
-  const subject = `slice ${plan.key} of ${options.modelSha256}`;
-  const known = await index.find(subject);
-  if (known !== undefined) {
-    const found = await node.agent.findSlices(
-      { deployment, slices: [{ key: plan.key, sha256: known, bytes: plan.bytes }] },
-      { signal: deadline(CALL_TIMEOUT_MS, signal) },
+/** Adds the slices' progress up. */
+class Sum {
+  readonly #done: number[];
+  readonly #total: number;
+  readonly #options: SendOptions;
+
+  constructor(work: readonly Work[], options: SendOptions) {
+    this.#done = work.map(() => 0);
+    this.#total = work.reduce((sum, { plan }) => sum + plan.bytes, 0);
+    this.#options = options;
+    options.onProgress(0, this.#total);
+  }
+
+  at(slice: number, doneBytes: number): void {
+    this.#done[slice] = Math.max(this.#done[slice] ?? 0, doneBytes);
+    this.#options.onProgress(
+      this.#done.reduce((sum, done) => sum + done, 0),
+      this.#total,
     );
-    if (found.slices[0]?.held === true) {
-      moved(plan.bytes);
-      return { ...slice, sha256: known, held: true };
-    }
   }
-  const sha256 = await put(slice, options, moved);
-  await index.remember(subject, sha256);
-  return { ...slice, sha256, held: false };
 }
 
-async function put(
-  { node, plan }: SliceForNode,
-  options: SendOptions,
-  moved: (bytes: number) => void,
-): Promise<string> {
-  const { deployment, model, signal } = options;
-  const whole = createHash('sha256');
-  let sha256 = '';
-  let uncollected = 0;
-  async function* parts(): AsyncGenerator<PutSliceRequest> {
-    yield {
-      part: {
-        $case: 'start',
-        value: { deployment, key: plan.key, bytes: plan.bytes, offset: 0 },
-      },
-    };
-    for await (const piece of sliceStream(model, plan, signal))
-      for (let at = 0; at < piece.byteLength; at += CHUNK_BYTES_MAX) {
-        const data = piece.subarray(at, at + CHUNK_BYTES_MAX);
-        whole.update(data);
-        const digest = createHash('sha256').update(data).digest();
-        yield { part: { $case: 'chunk', value: { data, sha256: digest } } };
-        moved(data.byteLength);
-        uncollected += data.byteLength;
-        if (uncollected < COLLECT_AFTER_BYTES) continue;
-        uncollected = 0;
-        // Only there in a process started with --expose-gc (TRUSTED_NODE_FLAGS).
-        globalThis.gc?.({ type: 'minor' });
-      }
-    sha256 = whole.digest('hex');
-    yield { part: { $case: 'end', value: { sha256 } } };
-  }
+async function prepare(
+  index: number,
+  work: readonly Work[],
+  plan: TransferPlan,
+  { deployment, nodes, own, signal }: SendOptions,
+  progress: Sum,
+): Promise<PlacedSlice> {
+  const mine = work[index];
+  if (mine === undefined) throw new Error('a slice beyond the last');
+  const { node, pieces } = mine;
+  const sha256 = sliceDigest(pieces);
+  const request: PrepareSliceRequest = {
+    deployment,
+    slice: sha256,
+    pieces: pieces.map(({ digest, bytes }) => ({ digest: Buffer.from(digest, 'hex'), bytes })),
+    sources: (plan.sources[index] ?? []).map((source) => {
+      const peer = nodes.find((each) => each.name === source.node);
+      return {
+        address: peer?.address ?? own.address,
+        identity: peer === undefined ? own.uri : identityUri(peer.identity),
+        pieces: [...source.pieces],
+      };
+    }),
+  };
   // No deadline for the whole: a slice may take hours. The connection's keepalive ends a transfer to nobody.
-  const stored = await node.agent.putSlice(parts(), { signal });
-  if (stored.sha256 === sha256) return sha256;
+  for await (const { event } of node.agent.prepareSlice(request, { signal })) {
+    if (event?.$case === 'progress') progress.at(index, event.value.doneBytes);
+    if (event?.$case !== 'prepared') continue;
+    progress.at(index, mine.plan.bytes);
+    return { node, plan: mine.plan, sha256, receivedBytes: event.value.receivedBytes };
+  }
   throw new MinikeepError(
     'store.slice_rejected',
-    `node ${node.name} stored something else than was sent`,
+    `node ${node.name} stopped putting a slice together without a word`,
+    { next: 'Look at that node, then deploy again.' },
+  );
+}
+
+/** What each node that answers holds of the wanted pieces. Only those of the deployment have to answer. */
+async function holdingsOf(
+  work: readonly Work[],
+  { nodes, signal }: SendOptions,
+): Promise<Map<string, ReadonlySet<string>>> {
+  const wanted = [...new Set(work.flatMap(({ pieces }) => pieces.map((piece) => piece.digest)))];
+  const digests = wanted.slice(0, PIECES_ASKED_MAX).map((digest) => Buffer.from(digest, 'hex'));
+  const needed = new Set(work.map(({ node }) => node));
+  const asked = [...new Set([...needed, ...nodes.filter((node) => node.up)])];
+  const answers = await Promise.allSettled(
+    asked.map(async (node) => {
+      const { held } = await node.agent.findPieces(
+        { digests },
+        { signal: deadline(CALL_TIMEOUT_MS, signal) },
+      );
+      return [node.name, new Set(held.map((digest) => Buffer.from(digest).toString('hex')))] as const;
+    }),
+  );
+  const holdings = new Map<string, ReadonlySet<string>>();
+  for (const [i, answer] of answers.entries())
+    if (answer.status === 'fulfilled') holdings.set(...answer.value);
+    else if (asked[i] !== undefined && needed.has(asked[i])) throw answer.reason;
+  return holdings;
+}
+
+/** Tells every source who may fetch what; a node that can't be told is asked in vain, and the next source goes on. */
+async function allow(
+  grants: readonly Grant[],
+  options: SendOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  await Promise.allSettled(grants.map((grant) => tell(grant, grant.digests, options, signal)));
+}
+
+async function forbid(grants: readonly Grant[], options: SendOptions): Promise<void> {
+  await Promise.allSettled(
+    grants.flatMap((grant) => (grant.from === undefined ? [] : [tell(grant, [], options)])),
+  );
+}
+
+async function tell(
+  { from, reader }: Grant,
+  digests: readonly string[],
+  { deployment, nodes, origin }: SendOptions,
+  signal?: AbortSignal,
+): Promise<void> {
+  const identity = nodes.find((node) => node.name === reader)?.identity;
+  if (identity === undefined) throw new Error(`${reader} is no node`);
+  if (from === undefined) {
+    origin.grants.allow(identityUri(identity), deployment, digests);
+    return;
+  }
+  await nodes
+    .find((node) => node.name === from)
+    ?.agent.allowPieces(
+      {
+        deployment,
+        reader: identityUri(identity),
+        digests: digests.map((digest) => Buffer.from(digest, 'hex')),
+      },
+      { signal: deadline(CALL_TIMEOUT_MS, signal) },
+    );
+}
+
+/** Names what nobody has: layers by their numbers, and the file on the disk that is away. */
+function layersMissing(
+  { missing }: ModelSource,
+  work: readonly Work[],
+  plan: TransferPlan,
+): MinikeepError {
+  const names = plan.missing.map(({ slice, piece }) => work[slice]?.pieces[piece]?.name ?? '');
+  const layers = names.flatMap((name) => LAYER.exec(name)?.[1] ?? []).map(Number);
+  const others = names.filter((name) => !LAYER.test(name));
+  const parts = [
+    ...(layers.length > 0 ? [`layers ${summarise(layers)}`] : []),
+    ...new Set(others),
+  ];
+  return new MinikeepError(
+    'store.layers_missing',
+    `no node that can be reached holds ${parts.slice(0, 8).join(', ')} of the model, and ${missing}`,
     {
-      next: 'Try again; if it happens again, that node is faulty.',
+      next: 'Connect the disk with that file, or start the nodes that ran the model before; then run again.',
+      details: { missing_pieces: names.length },
     },
   );
 }

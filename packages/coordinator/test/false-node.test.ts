@@ -1,7 +1,7 @@
 /** A node that was taken over, with a certificate that is right: what it says over real gRPC is not believed further than it may be. */
 import { CertificateAuthority } from '@minikeep/protocol/authority';
 import { accessInterceptor, listen, makeServer, type CredentialPems } from '@minikeep/protocol/rpc';
-import type { Identity } from '@minikeep/protocol';
+import { PROTOCOL_VERSION, type Identity } from '@minikeep/protocol';
 import {
   AgentServiceDefinition,
   HelloResponse,
@@ -21,7 +21,7 @@ const CLUSTER = 'test-cluster';
 function agent(events: readonly NonNullable<WatchResponse['event']>[]): AgentServiceImplementation {
   const heartbeat = { sequence: 1, rssBytes: 1, memoryAvailableBytes: 1 };
   const methods: Partial<AgentServiceImplementation> = {
-    hello: () => Promise.resolve(HelloResponse.create({ protocolVersion: 1, node: 'n1' })),
+    hello: () => Promise.resolve(HelloResponse.create({ protocolVersion: PROTOCOL_VERSION, node: 'n1' })),
     async *watch(_, { signal }) {
       for (const event of events) yield { event };
       yield { event: { $case: 'heartbeat', value: heartbeat } };

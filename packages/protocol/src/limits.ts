@@ -2,7 +2,7 @@
 import { FRAME_BYTES_MAX } from './frame.ts';
 
 /** Compared in the first call; unequal versions don't work together. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 /** A frame and the five bytes around it; every other message is far smaller. */
 export const MESSAGE_BYTES_MAX = FRAME_BYTES_MAX + 1024;

@@ -68,3 +68,10 @@ export class PieceHasher {
     this.#chunk = createHash('sha256');
   }
 }
+
+/** Names a slice's bytes by its pieces in order: lower-case hex. */
+export function sliceDigest(pieces: readonly { digest: string; bytes: number }[]): string {
+  const hash = createHash('sha256').update('minikeep slice 1\n');
+  for (const { digest, bytes } of pieces) hash.update(`${digest} ${bytes}\n`);
+  return hash.digest('hex');
+}

@@ -56,14 +56,20 @@ export class PlanReader {
   /** Bytes from <= i < from + bytes of the plan in a buffer of their own. Throws as `sliceStream`. */
   async read(plan: Planned, from: number, bytes: number): Promise<Uint8Array> {
     const out = new Uint8Array(bytes);
+    await this.readInto(plan, from, out);
+    return out;
+  }
+
+  /** The same into `target`, which holds zeros. */
+  async readInto(plan: Planned, from: number, target: Uint8Array): Promise<void> {
+    const end = from + target.byteLength;
     let at = 0;
-    for (const segment of rangeOf(plan.segments, from, from + bytes)) {
+    for (const segment of rangeOf(plan.segments, from, end)) {
       const size = segmentBytes(segment);
-      await this.fill(segment, 0, out.subarray(at, at + size));
+      await this.fill(segment, 0, target.subarray(at, at + size));
       at += size;
     }
-    if (at !== bytes) throw new Error(`bytes up to ${from + bytes} of a plan of ${plan.bytes}`);
-    return out;
+    if (at !== target.byteLength) throw new Error(`bytes up to ${end} of a plan of ${plan.bytes}`);
   }
 
   /** Fills `target`, which is new (zeros), from `offset` of a segment on. */

@@ -127,59 +127,75 @@ export interface EventsDropped {
   violations: number;
 }
 
-export interface SliceName {
-  /** Names what the slice is made of, not its content: slicer version, cut, digest of the source. */
-  key: string;
-  /** SHA-256, lower-case hex. */
-  sha256: string;
+/** A run of a slice's bytes that is checked, sent and found by itself. */
+export interface PieceName {
+  /** SHA-256 over its size and its chunks' digests (packages/gguf/src/slice/chunks.ts), 32 bytes. */
+  digest: Uint8Array;
   bytes: number;
 }
 
-export interface FindSlicesRequest {
+export interface FindPiecesRequest {
+  digests: Uint8Array[];
+}
+
+export interface FindPiecesResponse {
+  /** Of those asked for. */
+  held: Uint8Array[];
+}
+
+export interface PrepareSliceRequest {
   deployment: string;
-  slices: SliceName[];
+  /** SHA-256 over its pieces' digests and sizes, lower-case hex: names the slice's bytes. */
+  slice: string;
+  /** In the order of the slice's bytes. */
+  pieces: PieceName[];
+  /** The one to be tried first, first. */
+  sources: PieceSource[];
 }
 
-export interface FindSlicesResponse {
-  slices: SliceState[];
+export interface PieceSource {
+  /** host:port */
+  address: string;
+  /** Certificate name (SAN URI). */
+  identity: string;
+  /** Positions in `pieces` of those that it has and that this node may fetch. */
+  pieces: number[];
 }
 
-export interface SliceState {
-  sha256: string;
+export interface PrepareSliceResponse {
+  event: { $case: "progress"; value: PrepareProgress } | { $case: "prepared"; value: SlicePrepared } | //
+  /** A source that failed; another one goes on, if there is one. */
+  { $case: "sourceFailed"; value: SourceFailed } | undefined;
+}
+
+export interface PrepareProgress {
+  /** Verified and in place. */
+  doneBytes: number;
+  totalBytes: number;
+}
+
+export interface SlicePrepared {
+  bytes: number;
+  /** Came over the network now; the rest was here. */
+  receivedBytes: number;
+  /** Nothing had to be done. */
   held: boolean;
 }
 
-export interface PutSliceRequest {
-  part: { $case: "start"; value: PutSliceStart } | { $case: "chunk"; value: SliceChunk } | {
-    $case: "end";
-    value: PutSliceEnd;
-  } | undefined;
+export interface SourceFailed {
+  identity: string;
+  error: ErrorDetail | undefined;
 }
 
-export interface PutSliceStart {
+export interface AllowPiecesRequest {
   deployment: string;
-  key: string;
-  bytes: number;
-  /** Where the first chunk begins: what the agent said that it has. */
-  offset: number;
+  /** Certificate name (SAN URI) of the reader. */
+  reader: string;
+  /** None: nothing any more. */
+  digests: Uint8Array[];
 }
 
-export interface SliceChunk {
-  data: Uint8Array;
-  /** SHA-256 of `data`, 32 bytes. */
-  sha256: Uint8Array;
-}
-
-export interface PutSliceEnd {
-  /** SHA-256 of the whole slice, lower-case hex. */
-  sha256: string;
-}
-
-export interface PutSliceResponse {
-  sha256: string;
-  bytes: number;
-  /** Another agent on this machine had stored it meanwhile. */
-  alreadyHeld: boolean;
+export interface AllowPiecesResponse {
 }
 
 export interface LoadRequest {
@@ -1449,25 +1465,22 @@ export const EventsDropped: MessageFns<EventsDropped> = {
   },
 };
 
-function createBaseSliceName(): SliceName {
-  return { key: "", sha256: "", bytes: 0 };
+function createBasePieceName(): PieceName {
+  return { digest: new Uint8Array(0), bytes: 0 };
 }
 
-export const SliceName: MessageFns<SliceName> = {
-  encode(message: SliceName, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.key !== "") {
-      writer.uint32(10).string(message.key);
-    }
-    if (message.sha256 !== "") {
-      writer.uint32(18).string(message.sha256);
+export const PieceName: MessageFns<PieceName> = {
+  encode(message: PieceName, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.digest.length !== 0) {
+      writer.uint32(10).bytes(message.digest);
     }
     if (message.bytes !== 0) {
-      writer.uint32(24).uint64(message.bytes);
+      writer.uint32(16).uint64(message.bytes);
     }
     return writer;
   },
 
-  decode(input: BinaryReader | Uint8Array, length?: number): SliceName {
+  decode(input: BinaryReader | Uint8Array, length?: number): PieceName {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
@@ -1476,7 +1489,7 @@ export const SliceName: MessageFns<SliceName> = {
     (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseSliceName();
+      const message = createBasePieceName();
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1485,19 +1498,11 @@ export const SliceName: MessageFns<SliceName> = {
               break;
             }
 
-            message.key = reader.string();
+            message.digest = reader.bytes();
             continue;
           }
           case 2: {
-            if (tag !== 18) {
-              break;
-            }
-
-            message.sha256 = reader.string();
-            continue;
-          }
-          case 3: {
-            if (tag !== 24) {
+            if (tag !== 16) {
               break;
             }
 
@@ -1516,34 +1521,30 @@ export const SliceName: MessageFns<SliceName> = {
     }
   },
 
-  create(base?: DeepPartial<SliceName>): SliceName {
-    return SliceName.fromPartial(base ?? {});
+  create(base?: DeepPartial<PieceName>): PieceName {
+    return PieceName.fromPartial(base ?? {});
   },
-  fromPartial(object: DeepPartial<SliceName>): SliceName {
-    const message = createBaseSliceName();
-    message.key = object.key ?? "";
-    message.sha256 = object.sha256 ?? "";
+  fromPartial(object: DeepPartial<PieceName>): PieceName {
+    const message = createBasePieceName();
+    message.digest = object.digest ?? new Uint8Array(0);
     message.bytes = object.bytes ?? 0;
     return message;
   },
 };
 
-function createBaseFindSlicesRequest(): FindSlicesRequest {
-  return { deployment: "", slices: [] };
+function createBaseFindPiecesRequest(): FindPiecesRequest {
+  return { digests: [] };
 }
 
-export const FindSlicesRequest: MessageFns<FindSlicesRequest> = {
-  encode(message: FindSlicesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.deployment !== "") {
-      writer.uint32(10).string(message.deployment);
-    }
-    for (const v of message.slices) {
-      SliceName.encode(v!, writer.uint32(18).fork()).join();
+export const FindPiecesRequest: MessageFns<FindPiecesRequest> = {
+  encode(message: FindPiecesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.digests) {
+      writer.uint32(10).bytes(v!);
     }
     return writer;
   },
 
-  decode(input: BinaryReader | Uint8Array, length?: number): FindSlicesRequest {
+  decode(input: BinaryReader | Uint8Array, length?: number): FindPiecesRequest {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
@@ -1552,7 +1553,126 @@ export const FindSlicesRequest: MessageFns<FindSlicesRequest> = {
     (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseFindSlicesRequest();
+      const message = createBaseFindPiecesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.digests.push(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FindPiecesRequest>): FindPiecesRequest {
+    return FindPiecesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FindPiecesRequest>): FindPiecesRequest {
+    const message = createBaseFindPiecesRequest();
+    message.digests = object.digests?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseFindPiecesResponse(): FindPiecesResponse {
+  return { held: [] };
+}
+
+export const FindPiecesResponse: MessageFns<FindPiecesResponse> = {
+  encode(message: FindPiecesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.held) {
+      writer.uint32(10).bytes(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FindPiecesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFindPiecesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.held.push(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FindPiecesResponse>): FindPiecesResponse {
+    return FindPiecesResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FindPiecesResponse>): FindPiecesResponse {
+    const message = createBaseFindPiecesResponse();
+    message.held = object.held?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBasePrepareSliceRequest(): PrepareSliceRequest {
+  return { deployment: "", slice: "", pieces: [], sources: [] };
+}
+
+export const PrepareSliceRequest: MessageFns<PrepareSliceRequest> = {
+  encode(message: PrepareSliceRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.deployment !== "") {
+      writer.uint32(10).string(message.deployment);
+    }
+    if (message.slice !== "") {
+      writer.uint32(18).string(message.slice);
+    }
+    for (const v of message.pieces) {
+      PieceName.encode(v!, writer.uint32(26).fork()).join();
+    }
+    for (const v of message.sources) {
+      PieceSource.encode(v!, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PrepareSliceRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePrepareSliceRequest();
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1569,7 +1689,23 @@ export const FindSlicesRequest: MessageFns<FindSlicesRequest> = {
               break;
             }
 
-            message.slices.push(SliceName.decode(reader, reader.uint32()));
+            message.slice = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.pieces.push(PieceName.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.sources.push(PieceSource.decode(reader, reader.uint32()));
             continue;
           }
         }
@@ -1584,30 +1720,42 @@ export const FindSlicesRequest: MessageFns<FindSlicesRequest> = {
     }
   },
 
-  create(base?: DeepPartial<FindSlicesRequest>): FindSlicesRequest {
-    return FindSlicesRequest.fromPartial(base ?? {});
+  create(base?: DeepPartial<PrepareSliceRequest>): PrepareSliceRequest {
+    return PrepareSliceRequest.fromPartial(base ?? {});
   },
-  fromPartial(object: DeepPartial<FindSlicesRequest>): FindSlicesRequest {
-    const message = createBaseFindSlicesRequest();
+  fromPartial(object: DeepPartial<PrepareSliceRequest>): PrepareSliceRequest {
+    const message = createBasePrepareSliceRequest();
     message.deployment = object.deployment ?? "";
-    message.slices = object.slices?.map((e) => SliceName.fromPartial(e)) || [];
+    message.slice = object.slice ?? "";
+    message.pieces = object.pieces?.map((e) => PieceName.fromPartial(e)) || [];
+    message.sources = object.sources?.map((e) => PieceSource.fromPartial(e)) || [];
     return message;
   },
 };
 
-function createBaseFindSlicesResponse(): FindSlicesResponse {
-  return { slices: [] };
+function createBasePieceSource(): PieceSource {
+  return { address: "", identity: "", pieces: [] };
 }
 
-export const FindSlicesResponse: MessageFns<FindSlicesResponse> = {
-  encode(message: FindSlicesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    for (const v of message.slices) {
-      SliceState.encode(v!, writer.uint32(10).fork()).join();
+export const PieceSource: MessageFns<PieceSource> = {
+  encode(message: PieceSource, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.address !== "") {
+      writer.uint32(10).string(message.address);
+    }
+    if (message.identity !== "") {
+      writer.uint32(18).string(message.identity);
+    }
+    if (message.pieces.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.pieces) {
+        writer.uint32(v);
+      }
+      writer.join();
     }
     return writer;
   },
 
-  decode(input: BinaryReader | Uint8Array, length?: number): FindSlicesResponse {
+  decode(input: BinaryReader | Uint8Array, length?: number): PieceSource {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
@@ -1616,7 +1764,7 @@ export const FindSlicesResponse: MessageFns<FindSlicesResponse> = {
     (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseFindSlicesResponse();
+      const message = createBasePieceSource();
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1625,7 +1773,114 @@ export const FindSlicesResponse: MessageFns<FindSlicesResponse> = {
               break;
             }
 
-            message.slices.push(SliceState.decode(reader, reader.uint32()));
+            message.address = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.identity = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag === 24) {
+              message.pieces.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.pieces.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PieceSource>): PieceSource {
+    return PieceSource.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PieceSource>): PieceSource {
+    const message = createBasePieceSource();
+    message.address = object.address ?? "";
+    message.identity = object.identity ?? "";
+    message.pieces = object.pieces?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBasePrepareSliceResponse(): PrepareSliceResponse {
+  return { event: undefined };
+}
+
+export const PrepareSliceResponse: MessageFns<PrepareSliceResponse> = {
+  encode(message: PrepareSliceResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.event?.$case) {
+      case "progress":
+        PrepareProgress.encode(message.event.value, writer.uint32(10).fork()).join();
+        break;
+      case "prepared":
+        SlicePrepared.encode(message.event.value, writer.uint32(18).fork()).join();
+        break;
+      case "sourceFailed":
+        SourceFailed.encode(message.event.value, writer.uint32(26).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PrepareSliceResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePrepareSliceResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.event = { $case: "progress", value: PrepareProgress.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.event = { $case: "prepared", value: SlicePrepared.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.event = { $case: "sourceFailed", value: SourceFailed.decode(reader, reader.uint32()) };
             continue;
           }
         }
@@ -1640,32 +1895,51 @@ export const FindSlicesResponse: MessageFns<FindSlicesResponse> = {
     }
   },
 
-  create(base?: DeepPartial<FindSlicesResponse>): FindSlicesResponse {
-    return FindSlicesResponse.fromPartial(base ?? {});
+  create(base?: DeepPartial<PrepareSliceResponse>): PrepareSliceResponse {
+    return PrepareSliceResponse.fromPartial(base ?? {});
   },
-  fromPartial(object: DeepPartial<FindSlicesResponse>): FindSlicesResponse {
-    const message = createBaseFindSlicesResponse();
-    message.slices = object.slices?.map((e) => SliceState.fromPartial(e)) || [];
+  fromPartial(object: DeepPartial<PrepareSliceResponse>): PrepareSliceResponse {
+    const message = createBasePrepareSliceResponse();
+    switch (object.event?.$case) {
+      case "progress": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "progress", value: PrepareProgress.fromPartial(object.event.value) };
+        }
+        break;
+      }
+      case "prepared": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "prepared", value: SlicePrepared.fromPartial(object.event.value) };
+        }
+        break;
+      }
+      case "sourceFailed": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "sourceFailed", value: SourceFailed.fromPartial(object.event.value) };
+        }
+        break;
+      }
+    }
     return message;
   },
 };
 
-function createBaseSliceState(): SliceState {
-  return { sha256: "", held: false };
+function createBasePrepareProgress(): PrepareProgress {
+  return { doneBytes: 0, totalBytes: 0 };
 }
 
-export const SliceState: MessageFns<SliceState> = {
-  encode(message: SliceState, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.sha256 !== "") {
-      writer.uint32(10).string(message.sha256);
+export const PrepareProgress: MessageFns<PrepareProgress> = {
+  encode(message: PrepareProgress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.doneBytes !== 0) {
+      writer.uint32(8).uint64(message.doneBytes);
     }
-    if (message.held !== false) {
-      writer.uint32(16).bool(message.held);
+    if (message.totalBytes !== 0) {
+      writer.uint32(16).uint64(message.totalBytes);
     }
     return writer;
   },
 
-  decode(input: BinaryReader | Uint8Array, length?: number): SliceState {
+  decode(input: BinaryReader | Uint8Array, length?: number): PrepareProgress {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
@@ -1674,20 +1948,98 @@ export const SliceState: MessageFns<SliceState> = {
     (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseSliceState();
+      const message = createBasePrepareProgress();
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
           case 1: {
-            if (tag !== 10) {
+            if (tag !== 8) {
               break;
             }
 
-            message.sha256 = reader.string();
+            message.doneBytes = longToNumber(reader.uint64());
             continue;
           }
           case 2: {
             if (tag !== 16) {
+              break;
+            }
+
+            message.totalBytes = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PrepareProgress>): PrepareProgress {
+    return PrepareProgress.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PrepareProgress>): PrepareProgress {
+    const message = createBasePrepareProgress();
+    message.doneBytes = object.doneBytes ?? 0;
+    message.totalBytes = object.totalBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseSlicePrepared(): SlicePrepared {
+  return { bytes: 0, receivedBytes: 0, held: false };
+}
+
+export const SlicePrepared: MessageFns<SlicePrepared> = {
+  encode(message: SlicePrepared, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.bytes !== 0) {
+      writer.uint32(8).uint64(message.bytes);
+    }
+    if (message.receivedBytes !== 0) {
+      writer.uint32(16).uint64(message.receivedBytes);
+    }
+    if (message.held !== false) {
+      writer.uint32(24).bool(message.held);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SlicePrepared {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSlicePrepared();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.bytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.receivedBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
               break;
             }
 
@@ -1706,38 +2058,34 @@ export const SliceState: MessageFns<SliceState> = {
     }
   },
 
-  create(base?: DeepPartial<SliceState>): SliceState {
-    return SliceState.fromPartial(base ?? {});
+  create(base?: DeepPartial<SlicePrepared>): SlicePrepared {
+    return SlicePrepared.fromPartial(base ?? {});
   },
-  fromPartial(object: DeepPartial<SliceState>): SliceState {
-    const message = createBaseSliceState();
-    message.sha256 = object.sha256 ?? "";
+  fromPartial(object: DeepPartial<SlicePrepared>): SlicePrepared {
+    const message = createBaseSlicePrepared();
+    message.bytes = object.bytes ?? 0;
+    message.receivedBytes = object.receivedBytes ?? 0;
     message.held = object.held ?? false;
     return message;
   },
 };
 
-function createBasePutSliceRequest(): PutSliceRequest {
-  return { part: undefined };
+function createBaseSourceFailed(): SourceFailed {
+  return { identity: "", error: undefined };
 }
 
-export const PutSliceRequest: MessageFns<PutSliceRequest> = {
-  encode(message: PutSliceRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    switch (message.part?.$case) {
-      case "start":
-        PutSliceStart.encode(message.part.value, writer.uint32(10).fork()).join();
-        break;
-      case "chunk":
-        SliceChunk.encode(message.part.value, writer.uint32(18).fork()).join();
-        break;
-      case "end":
-        PutSliceEnd.encode(message.part.value, writer.uint32(26).fork()).join();
-        break;
+export const SourceFailed: MessageFns<SourceFailed> = {
+  encode(message: SourceFailed, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.identity !== "") {
+      writer.uint32(10).string(message.identity);
+    }
+    if (message.error !== undefined) {
+      ErrorDetail.encode(message.error, writer.uint32(18).fork()).join();
     }
     return writer;
   },
 
-  decode(input: BinaryReader | Uint8Array, length?: number): PutSliceRequest {
+  decode(input: BinaryReader | Uint8Array, length?: number): SourceFailed {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
@@ -1746,7 +2094,7 @@ export const PutSliceRequest: MessageFns<PutSliceRequest> = {
     (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBasePutSliceRequest();
+      const message = createBaseSourceFailed();
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1755,7 +2103,7 @@ export const PutSliceRequest: MessageFns<PutSliceRequest> = {
               break;
             }
 
-            message.part = { $case: "start", value: PutSliceStart.decode(reader, reader.uint32()) };
+            message.identity = reader.string();
             continue;
           }
           case 2: {
@@ -1763,15 +2111,7 @@ export const PutSliceRequest: MessageFns<PutSliceRequest> = {
               break;
             }
 
-            message.part = { $case: "chunk", value: SliceChunk.decode(reader, reader.uint32()) };
-            continue;
-          }
-          case 3: {
-            if (tag !== 26) {
-              break;
-            }
-
-            message.part = { $case: "end", value: PutSliceEnd.decode(reader, reader.uint32()) };
+            message.error = ErrorDetail.decode(reader, reader.uint32());
             continue;
           }
         }
@@ -1786,57 +2126,38 @@ export const PutSliceRequest: MessageFns<PutSliceRequest> = {
     }
   },
 
-  create(base?: DeepPartial<PutSliceRequest>): PutSliceRequest {
-    return PutSliceRequest.fromPartial(base ?? {});
+  create(base?: DeepPartial<SourceFailed>): SourceFailed {
+    return SourceFailed.fromPartial(base ?? {});
   },
-  fromPartial(object: DeepPartial<PutSliceRequest>): PutSliceRequest {
-    const message = createBasePutSliceRequest();
-    switch (object.part?.$case) {
-      case "start": {
-        if (object.part?.value !== undefined && object.part?.value !== null) {
-          message.part = { $case: "start", value: PutSliceStart.fromPartial(object.part.value) };
-        }
-        break;
-      }
-      case "chunk": {
-        if (object.part?.value !== undefined && object.part?.value !== null) {
-          message.part = { $case: "chunk", value: SliceChunk.fromPartial(object.part.value) };
-        }
-        break;
-      }
-      case "end": {
-        if (object.part?.value !== undefined && object.part?.value !== null) {
-          message.part = { $case: "end", value: PutSliceEnd.fromPartial(object.part.value) };
-        }
-        break;
-      }
-    }
+  fromPartial(object: DeepPartial<SourceFailed>): SourceFailed {
+    const message = createBaseSourceFailed();
+    message.identity = object.identity ?? "";
+    message.error = (object.error !== undefined && object.error !== null)
+      ? ErrorDetail.fromPartial(object.error)
+      : undefined;
     return message;
   },
 };
 
-function createBasePutSliceStart(): PutSliceStart {
-  return { deployment: "", key: "", bytes: 0, offset: 0 };
+function createBaseAllowPiecesRequest(): AllowPiecesRequest {
+  return { deployment: "", reader: "", digests: [] };
 }
 
-export const PutSliceStart: MessageFns<PutSliceStart> = {
-  encode(message: PutSliceStart, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+export const AllowPiecesRequest: MessageFns<AllowPiecesRequest> = {
+  encode(message: AllowPiecesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.deployment !== "") {
       writer.uint32(10).string(message.deployment);
     }
-    if (message.key !== "") {
-      writer.uint32(18).string(message.key);
+    if (message.reader !== "") {
+      writer.uint32(18).string(message.reader);
     }
-    if (message.bytes !== 0) {
-      writer.uint32(24).uint64(message.bytes);
-    }
-    if (message.offset !== 0) {
-      writer.uint32(32).uint64(message.offset);
+    for (const v of message.digests) {
+      writer.uint32(26).bytes(v!);
     }
     return writer;
   },
 
-  decode(input: BinaryReader | Uint8Array, length?: number): PutSliceStart {
+  decode(input: BinaryReader | Uint8Array, length?: number): AllowPiecesRequest {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
@@ -1845,7 +2166,7 @@ export const PutSliceStart: MessageFns<PutSliceStart> = {
     (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBasePutSliceStart();
+      const message = createBaseAllowPiecesRequest();
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1862,23 +2183,15 @@ export const PutSliceStart: MessageFns<PutSliceStart> = {
               break;
             }
 
-            message.key = reader.string();
+            message.reader = reader.string();
             continue;
           }
           case 3: {
-            if (tag !== 24) {
+            if (tag !== 26) {
               break;
             }
 
-            message.bytes = longToNumber(reader.uint64());
-            continue;
-          }
-          case 4: {
-            if (tag !== 32) {
-              break;
-            }
-
-            message.offset = longToNumber(reader.uint64());
+            message.digests.push(reader.bytes());
             continue;
           }
         }
@@ -1893,35 +2206,28 @@ export const PutSliceStart: MessageFns<PutSliceStart> = {
     }
   },
 
-  create(base?: DeepPartial<PutSliceStart>): PutSliceStart {
-    return PutSliceStart.fromPartial(base ?? {});
+  create(base?: DeepPartial<AllowPiecesRequest>): AllowPiecesRequest {
+    return AllowPiecesRequest.fromPartial(base ?? {});
   },
-  fromPartial(object: DeepPartial<PutSliceStart>): PutSliceStart {
-    const message = createBasePutSliceStart();
+  fromPartial(object: DeepPartial<AllowPiecesRequest>): AllowPiecesRequest {
+    const message = createBaseAllowPiecesRequest();
     message.deployment = object.deployment ?? "";
-    message.key = object.key ?? "";
-    message.bytes = object.bytes ?? 0;
-    message.offset = object.offset ?? 0;
+    message.reader = object.reader ?? "";
+    message.digests = object.digests?.map((e) => e) || [];
     return message;
   },
 };
 
-function createBaseSliceChunk(): SliceChunk {
-  return { data: new Uint8Array(0), sha256: new Uint8Array(0) };
+function createBaseAllowPiecesResponse(): AllowPiecesResponse {
+  return {};
 }
 
-export const SliceChunk: MessageFns<SliceChunk> = {
-  encode(message: SliceChunk, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.data.length !== 0) {
-      writer.uint32(10).bytes(message.data);
-    }
-    if (message.sha256.length !== 0) {
-      writer.uint32(18).bytes(message.sha256);
-    }
+export const AllowPiecesResponse: MessageFns<AllowPiecesResponse> = {
+  encode(_: AllowPiecesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     return writer;
   },
 
-  decode(input: BinaryReader | Uint8Array, length?: number): SliceChunk {
+  decode(input: BinaryReader | Uint8Array, length?: number): AllowPiecesResponse {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
@@ -1930,26 +2236,10 @@ export const SliceChunk: MessageFns<SliceChunk> = {
     (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseSliceChunk();
+      const message = createBaseAllowPiecesResponse();
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.data = reader.bytes();
-            continue;
-          }
-          case 2: {
-            if (tag !== 18) {
-              break;
-            }
-
-            message.sha256 = reader.bytes();
-            continue;
-          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1962,147 +2252,11 @@ export const SliceChunk: MessageFns<SliceChunk> = {
     }
   },
 
-  create(base?: DeepPartial<SliceChunk>): SliceChunk {
-    return SliceChunk.fromPartial(base ?? {});
+  create(base?: DeepPartial<AllowPiecesResponse>): AllowPiecesResponse {
+    return AllowPiecesResponse.fromPartial(base ?? {});
   },
-  fromPartial(object: DeepPartial<SliceChunk>): SliceChunk {
-    const message = createBaseSliceChunk();
-    message.data = object.data ?? new Uint8Array(0);
-    message.sha256 = object.sha256 ?? new Uint8Array(0);
-    return message;
-  },
-};
-
-function createBasePutSliceEnd(): PutSliceEnd {
-  return { sha256: "" };
-}
-
-export const PutSliceEnd: MessageFns<PutSliceEnd> = {
-  encode(message: PutSliceEnd, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.sha256 !== "") {
-      writer.uint32(10).string(message.sha256);
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): PutSliceEnd {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBasePutSliceEnd();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.sha256 = reader.string();
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  create(base?: DeepPartial<PutSliceEnd>): PutSliceEnd {
-    return PutSliceEnd.fromPartial(base ?? {});
-  },
-  fromPartial(object: DeepPartial<PutSliceEnd>): PutSliceEnd {
-    const message = createBasePutSliceEnd();
-    message.sha256 = object.sha256 ?? "";
-    return message;
-  },
-};
-
-function createBasePutSliceResponse(): PutSliceResponse {
-  return { sha256: "", bytes: 0, alreadyHeld: false };
-}
-
-export const PutSliceResponse: MessageFns<PutSliceResponse> = {
-  encode(message: PutSliceResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.sha256 !== "") {
-      writer.uint32(10).string(message.sha256);
-    }
-    if (message.bytes !== 0) {
-      writer.uint32(16).uint64(message.bytes);
-    }
-    if (message.alreadyHeld !== false) {
-      writer.uint32(24).bool(message.alreadyHeld);
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): PutSliceResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBasePutSliceResponse();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.sha256 = reader.string();
-            continue;
-          }
-          case 2: {
-            if (tag !== 16) {
-              break;
-            }
-
-            message.bytes = longToNumber(reader.uint64());
-            continue;
-          }
-          case 3: {
-            if (tag !== 24) {
-              break;
-            }
-
-            message.alreadyHeld = reader.bool();
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  create(base?: DeepPartial<PutSliceResponse>): PutSliceResponse {
-    return PutSliceResponse.fromPartial(base ?? {});
-  },
-  fromPartial(object: DeepPartial<PutSliceResponse>): PutSliceResponse {
-    const message = createBasePutSliceResponse();
-    message.sha256 = object.sha256 ?? "";
-    message.bytes = object.bytes ?? 0;
-    message.alreadyHeld = object.alreadyHeld ?? false;
+  fromPartial(_: DeepPartial<AllowPiecesResponse>): AllowPiecesResponse {
+    const message = createBaseAllowPiecesResponse();
     return message;
   },
 };
@@ -4204,21 +4358,33 @@ export const AgentServiceDefinition = {
       responseStream: true,
       options: {},
     },
-    /** Which of these slices are in the store. Those found are pinned for the deployment. */
-    findSlices: {
-      name: "FindSlices",
-      requestType: FindSlicesRequest as typeof FindSlicesRequest,
+    /** Which of these pieces (layers, mostly) the node's slices hold. */
+    findPieces: {
+      name: "FindPieces",
+      requestType: FindPiecesRequest as typeof FindPiecesRequest,
       requestStream: false,
-      responseType: FindSlicesResponse as typeof FindSlicesResponse,
+      responseType: FindPiecesResponse as typeof FindPiecesResponse,
       responseStream: false,
       options: {},
     },
-    /** One slice, in chunks, resumable. Verified, stored and pinned when it answers. */
-    putSlice: {
-      name: "PutSlice",
-      requestType: PutSliceRequest as typeof PutSliceRequest,
-      requestStream: true,
-      responseType: PutSliceResponse as typeof PutSliceResponse,
+    /**
+     * Puts a slice together from what is here and what the named sources hold, goes on where an earlier attempt stopped,
+     * verifies, stores and pins it. Cancelling keeps what was verified.
+     */
+    prepareSlice: {
+      name: "PrepareSlice",
+      requestType: PrepareSliceRequest as typeof PrepareSliceRequest,
+      requestStream: false,
+      responseType: PrepareSliceResponse as typeof PrepareSliceResponse,
+      responseStream: true,
+      options: {},
+    },
+    /** Which node may fetch which pieces from this one, for a deployment; replaces what was allowed it before. */
+    allowPieces: {
+      name: "AllowPieces",
+      requestType: AllowPiecesRequest as typeof AllowPiecesRequest,
+      requestStream: false,
+      responseType: AllowPiecesResponse as typeof AllowPiecesResponse,
       responseStream: false,
       options: {},
     },
@@ -4299,16 +4465,24 @@ export interface AgentServiceImplementation<CallContextExt = {}> {
     request: WatchRequest,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<WatchResponse>>;
-  /** Which of these slices are in the store. Those found are pinned for the deployment. */
-  findSlices(
-    request: FindSlicesRequest,
+  /** Which of these pieces (layers, mostly) the node's slices hold. */
+  findPieces(
+    request: FindPiecesRequest,
     context: CallContext & CallContextExt,
-  ): Promise<DeepPartial<FindSlicesResponse>>;
-  /** One slice, in chunks, resumable. Verified, stored and pinned when it answers. */
-  putSlice(
-    request: AsyncIterable<PutSliceRequest>,
+  ): Promise<DeepPartial<FindPiecesResponse>>;
+  /**
+   * Puts a slice together from what is here and what the named sources hold, goes on where an earlier attempt stopped,
+   * verifies, stores and pins it. Cancelling keeps what was verified.
+   */
+  prepareSlice(
+    request: PrepareSliceRequest,
     context: CallContext & CallContextExt,
-  ): Promise<DeepPartial<PutSliceResponse>>;
+  ): ServerStreamingMethodResult<DeepPartial<PrepareSliceResponse>>;
+  /** Which node may fetch which pieces from this one, for a deployment; replaces what was allowed it before. */
+  allowPieces(
+    request: AllowPiecesRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<AllowPiecesResponse>>;
   /** Starts an engine in its sandbox and loads; ends with `ready`. Cancelling the call kills the engine. */
   load(
     request: LoadRequest,
@@ -4342,16 +4516,24 @@ export interface AgentServiceClient<CallOptionsExt = {}> {
   hello(request: DeepPartial<HelloRequest>, options?: CallOptions & CallOptionsExt): Promise<HelloResponse>;
   /** Everything that happens on the node from now on, with a heartbeat every second. Ends only by fault or cancel. */
   watch(request: DeepPartial<WatchRequest>, options?: CallOptions & CallOptionsExt): AsyncIterable<WatchResponse>;
-  /** Which of these slices are in the store. Those found are pinned for the deployment. */
-  findSlices(
-    request: DeepPartial<FindSlicesRequest>,
+  /** Which of these pieces (layers, mostly) the node's slices hold. */
+  findPieces(
+    request: DeepPartial<FindPiecesRequest>,
     options?: CallOptions & CallOptionsExt,
-  ): Promise<FindSlicesResponse>;
-  /** One slice, in chunks, resumable. Verified, stored and pinned when it answers. */
-  putSlice(
-    request: AsyncIterable<DeepPartial<PutSliceRequest>>,
+  ): Promise<FindPiecesResponse>;
+  /**
+   * Puts a slice together from what is here and what the named sources hold, goes on where an earlier attempt stopped,
+   * verifies, stores and pins it. Cancelling keeps what was verified.
+   */
+  prepareSlice(
+    request: DeepPartial<PrepareSliceRequest>,
     options?: CallOptions & CallOptionsExt,
-  ): Promise<PutSliceResponse>;
+  ): AsyncIterable<PrepareSliceResponse>;
+  /** Which node may fetch which pieces from this one, for a deployment; replaces what was allowed it before. */
+  allowPieces(
+    request: DeepPartial<AllowPiecesRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<AllowPiecesResponse>;
   /** Starts an engine in its sandbox and loads; ends with `ready`. Cancelling the call kills the engine. */
   load(request: DeepPartial<LoadRequest>, options?: CallOptions & CallOptionsExt): AsyncIterable<LoadResponse>;
   /** What of deployments is here: loaded, or being loaded. */

@@ -154,6 +154,8 @@ export interface DeployRequest {
   runCanary: boolean;
   /** No text engine: prompts are token ids (random models without a vocabulary). */
   noText: boolean;
+  /** The name of an imported model, in place of a path. Its file may be away if the nodes hold its layers. */
+  model: string;
 }
 
 export interface DeployResponse {
@@ -1137,7 +1139,16 @@ export const StageStatus: MessageFns<StageStatus> = {
 };
 
 function createBaseDeployRequest(): DeployRequest {
-  return { name: "", modelPath: "", nodes: [], cuts: [], context: undefined, runCanary: false, noText: false };
+  return {
+    name: "",
+    modelPath: "",
+    nodes: [],
+    cuts: [],
+    context: undefined,
+    runCanary: false,
+    noText: false,
+    model: "",
+  };
 }
 
 export const DeployRequest: MessageFns<DeployRequest> = {
@@ -1166,6 +1177,9 @@ export const DeployRequest: MessageFns<DeployRequest> = {
     }
     if (message.noText !== false) {
       writer.uint32(56).bool(message.noText);
+    }
+    if (message.model !== "") {
+      writer.uint32(66).string(message.model);
     }
     return writer;
   },
@@ -1249,6 +1263,14 @@ export const DeployRequest: MessageFns<DeployRequest> = {
             message.noText = reader.bool();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1275,6 +1297,7 @@ export const DeployRequest: MessageFns<DeployRequest> = {
       : undefined;
     message.runCanary = object.runCanary ?? false;
     message.noText = object.noText ?? false;
+    message.model = object.model ?? "";
     return message;
   },
 };

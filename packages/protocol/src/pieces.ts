@@ -1,0 +1,146 @@
+/**
+ * Pieces of slices on their way: the one method of PieceService with raw bytes (a chunk is copied as little as a frame
+ * is), who may fetch what, and the serving side, which agents and the coordinator share.
+ */
+import type { CallContext } from 'nice-grpc-common';
+import { peerOf } from './access.ts';
+import { CollectGarbage } from './collect-garbage.ts';
+import { EXIT, MinikeepError } from './errors.ts';
+import { FRAME_WRAPPER_BYTES, unwrapFrame, wrapFrame } from './frames.ts';
+import { FetchRequest } from './generated/v1.ts';
+import { identityUri } from './identity.ts';
+
+/** For nice-grpc's servers and clients: responses are payloads, the digests of the chunks first. */
+export const RawPieceDefinition = {
+  fetch: {
+    path: '/minikeep.v1.PieceService/Fetch',
+    requestStream: false,
+    responseStream: true,
+    requestSerialize: (request: FetchRequest): Uint8Array => FetchRequest.encode(request).finish(),
+    requestDeserialize: (bytes: Uint8Array): FetchRequest => FetchRequest.decode(bytes),
+    responseSerialize: (data: Uint8Array): Uint8Array => wrapFrame(data, hasHeadroom(data)),
+    responseDeserialize: unwrapFrame,
+    options: {},
+  },
+} as const;
+
+/** Buffers made by `withHeadroom`: only in them are the bytes before the payload ours. */
+const roomy = new WeakSet<ArrayBufferLike>();
+const hasHeadroom = (data: Uint8Array): boolean => roomy.has(data.buffer);
+
+/** A buffer of that size that is sent without being copied. */
+export function withHeadroom(bytes: number): Uint8Array {
+  const whole = new Uint8Array(bytes + FRAME_WRAPPER_BYTES);
+  roomy.add(whole.buffer);
+  return whole.subarray(FRAME_WRAPPER_BYTES);
+}
+
+/** A piece that can be served. */
+export interface ServedPiece {
+  /** Digests of its chunks, one after the other. */
+  readonly chunkDigests: Uint8Array;
+  readonly chunkCount: number;
+  /** Reads one chunk into a buffer made with `withHeadroom`. */
+  read(chunk: number): Promise<Uint8Array>;
+  close(): Promise<void>;
+}
+
+/** Transfers served at once; further ones wait, so that memory stays what it is. */
+const SERVED_MAX = 8;
+
+export class PieceServer {
+  readonly #grants: PieceGrants;
+  readonly #open: (digest: string) => Promise<ServedPiece | undefined>;
+  readonly #waiting: (() => void)[] = [];
+  #served = 0;
+
+  constructor(grants: PieceGrants, open: (digest: string) => Promise<ServedPiece | undefined>) {
+    this.#grants = grants;
+    this.#open = open;
+  }
+
+  /** The handler of the method. Throws `access.denied`, `store.piece_missing`, whatever reading throws. */
+  async *fetch(
+    request: FetchRequest,
+    context: CallContext,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    const digest = Buffer.from(request.piece).toString('hex');
+    this.#grants.check(identityUri(peerOf(context)), request.deployment, digest);
+    await this.#turn(context.signal);
+    let piece: ServedPiece | undefined;
+    try {
+      piece = await this.#open(digest);
+      if (piece === undefined) throw missing(digest);
+      yield piece.chunkDigests;
+      const end = Math.min(piece.chunkCount, request.firstChunk + request.chunks);
+      const garbage = new CollectGarbage();
+      for (let chunk = request.firstChunk; chunk < end; chunk++) {
+        context.signal.throwIfAborted();
+        const data = await piece.read(chunk);
+        yield data;
+        garbage.passed(data.byteLength);
+      }
+    } finally {
+      this.#served -= 1;
+      this.#waiting.shift()?.();
+      await piece?.close();
+    }
+  }
+
+  async #turn(signal: AbortSignal): Promise<void> {
+    while (this.#served >= SERVED_MAX) {
+      let wake: () => void = () => {};
+      const woken = new Promise<void>((resolve) => (wake = resolve));
+      this.#waiting.push(wake);
+      signal.addEventListener('abort', wake, { once: true });
+      await woken;
+      signal.removeEventListener('abort', wake);
+      const at = this.#waiting.indexOf(wake);
+      if (at >= 0) this.#waiting.splice(at, 1);
+      signal.throwIfAborted();
+    }
+    this.#served += 1;
+  }
+}
+
+const GRANTS_MAX = 1_024;
+
+/** Who may fetch which pieces, for which deployment. What is not allowed is refused, held or not. */
+export class PieceGrants {
+  readonly #allowed = new Map<string, ReadonlySet<string>>();
+
+  /** Replaces what the reader was allowed for the deployment. Throws `node.bad_request` over the limit. */
+  allow(reader: string, deployment: string, digests: readonly string[]): void {
+    const key = keyOf(reader, deployment);
+    this.#allowed.delete(key);
+    if (digests.length === 0) return;
+    if (this.#allowed.size >= GRANTS_MAX)
+      throw new MinikeepError('node.bad_request', 'too many nodes may fetch pieces at once', {
+        next: 'Take a deployment down with `minikeep down`.',
+      });
+    this.#allowed.set(key, new Set(digests));
+  }
+
+  /** Nobody may fetch anything for that deployment any more. */
+  forget(deployment: string): void {
+    for (const key of this.#allowed.keys())
+      if (key.endsWith(keyOf('', deployment))) this.#allowed.delete(key);
+  }
+
+  /** Throws `access.denied`. */
+  check(reader: string, deployment: string, digest: string): void {
+    if (this.#allowed.get(keyOf(reader, deployment))?.has(digest) === true) return;
+    throw new MinikeepError('access.denied', `${reader} may not fetch that piece`, {
+      next: 'Deploy again: the coordinator allows a node what its own slices need.',
+      exitCode: EXIT.denied,
+    });
+  }
+}
+
+/** Neither part can hold a space. */
+const keyOf = (reader: string, deployment: string): string => `${reader} ${deployment}`;
+
+const missing = (digest: string): MinikeepError =>
+  new MinikeepError('store.piece_missing', `the piece ${digest.slice(0, 12)} is no longer here`, {
+    next: 'Deploy again: what is missing comes from elsewhere.',
+  });

@@ -150,7 +150,7 @@ class Assembly {
         if (target.next === undefined) return digests;
       }
     }
-    let last: unknown;
+    let last: MinikeepError | undefined;
     for (const source of this.#options.sources) {
       if (!source.pieces.has(index) || this.#failed.has(source)) continue;
       try {
@@ -161,9 +161,9 @@ class Assembly {
         this.#options.signal.throwIfAborted();
         // What our own disk refuses is not the source's fault.
         if (isOurs(error)) throw error;
-        last = error;
+        last = toMinikeepError(error);
         this.#failed.add(source);
-        this.#options.onSourceFailed(source, toMinikeepError(error));
+        this.#options.onSourceFailed(source, last);
       }
     }
     throw last ?? noSource(piece, index);

@@ -4,7 +4,13 @@
  */
 import { constants } from 'node:fs';
 import { open, rm, type FileHandle } from 'node:fs/promises';
-import { DIGEST_BYTES, PIECE_CHUNK_BYTES, chunkBytes, chunkCount, chunkDigest } from '@minikeep/gguf';
+import {
+  DIGEST_BYTES,
+  PIECE_CHUNK_BYTES,
+  chunkBytes,
+  chunkCount,
+  chunkDigest,
+} from '@minikeep/gguf';
 import { MinikeepError, toMinikeepError } from '@minikeep/protocol';
 import { manifestLine, provesPiece, type Piece } from './manifest.ts';
 import type { HeldPiece, SliceStore } from './slice-store.ts';
@@ -17,12 +23,7 @@ export interface Source {
   /** Positions in the slice's pieces of those that it has. */
   readonly pieces: ReadonlySet<number>;
   /** The digests of the piece's chunks, then `count` chunks from `first` on. Throws when it breaks off. */
-  fetch(
-    piece: Piece,
-    first: number,
-    count: number,
-    signal: AbortSignal,
-  ): AsyncIterable<Uint8Array>;
+  fetch(piece: Piece, first: number, count: number, signal: AbortSignal): AsyncIterable<Uint8Array>;
 }
 
 export interface AssembleOptions {
@@ -236,12 +237,7 @@ class PieceTarget {
   readonly #have: Uint8Array;
   #from = 0;
 
-  constructor(
-    handle: FileHandle,
-    piece: Piece,
-    offset: number,
-    onDone: (bytes: number) => void,
-  ) {
+  constructor(handle: FileHandle, piece: Piece, offset: number, onDone: (bytes: number) => void) {
     this.#handle = handle;
     this.piece = piece;
     this.offset = offset;
@@ -268,7 +264,8 @@ class PieceTarget {
   }
 
   fits(chunk: number, data: Uint8Array): boolean {
-    if (chunk >= this.#have.length || data.byteLength !== chunkBytes(this.piece.bytes, chunk)) return false;
+    if (chunk >= this.#have.length || data.byteLength !== chunkBytes(this.piece.bytes, chunk))
+      return false;
     const expected = this.digests?.subarray(chunk * DIGEST_BYTES, (chunk + 1) * DIGEST_BYTES);
     return expected !== undefined && Buffer.compare(chunkDigest(data), expected) === 0;
   }

@@ -1,6 +1,12 @@
 /** PrepareSlice and its like: the coordinator's requests about pieces, checked, and answered from the store. */
 import type { CallContext } from 'nice-grpc-common';
-import { DIGEST_BYTES, chunkBytes, chunkCount, PIECE_CHUNK_BYTES, sliceDigest } from '@minikeep/gguf';
+import {
+  DIGEST_BYTES,
+  chunkBytes,
+  chunkCount,
+  PIECE_CHUNK_BYTES,
+  sliceDigest,
+} from '@minikeep/gguf';
 import { EventQueue, MinikeepError, parseIdentityUri, toMinikeepError } from '@minikeep/protocol';
 import {
   CollectGarbage,

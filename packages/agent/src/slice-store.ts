@@ -14,7 +14,18 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { Stats } from 'node:fs';
-import { chmod, link, lstat, open, readdir, rename, rm, stat, statfs, utimes } from 'node:fs/promises';
+import {
+  chmod,
+  link,
+  lstat,
+  open,
+  readdir,
+  rename,
+  rm,
+  stat,
+  statfs,
+  utimes,
+} from 'node:fs/promises';
 import path from 'node:path';
 import { MinikeepError } from '@minikeep/protocol';
 import { makeFolder } from '@minikeep/protocol/rpc';
@@ -138,7 +149,12 @@ export class SliceStore {
   }
 
   /** Makes a part, whole and verified, a slice of the store, and pins it. `manifest` is a file of its own beside it. */
-  async finishPart(deployment: string, slice: string, part: string, manifest: string): Promise<void> {
+  async finishPart(
+    deployment: string,
+    slice: string,
+    part: string,
+    manifest: string,
+  ): Promise<void> {
     // The manifest first: a slice without one is none.
     await rename(manifest, this.manifestPath(slice));
     await rename(part, this.#slicePath(slice));

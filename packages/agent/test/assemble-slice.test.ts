@@ -1,5 +1,13 @@
 /** Slices put together on a real disk from sources that break off, lie, or are not there; nothing verified is lost. */
-import { chmodSync, mkdtempSync, readFileSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { PIECE_CHUNK_BYTES } from '@minikeep/gguf';
@@ -37,12 +45,16 @@ describe('a source that breaks off', () => {
     const slice = new TestSlice([70, LARGE, LARGE]);
     const before = LARGE + 3 * PIECE_CHUNK_BYTES;
     const cut = new TestSource(slice, { breakAfterBytes: before, error: lost() });
-    await expect(bring(store, 'd', slice, [cut])).rejects.toMatchObject({ code: 'node.unreachable' });
+    await expect(bring(store, 'd', slice, [cut])).rejects.toMatchObject({
+      code: 'node.unreachable',
+    });
     expect(incoming().length).toBe(1);
     const whole = new TestSource(slice);
     const { receivedBytes } = await bring(store, 'd', slice, [whole]);
     // At most the chunk that was under way comes again.
-    expect(whole.sentBytes + cut.sentBytes).toBeLessThanOrEqual(slice.data.byteLength + PIECE_CHUNK_BYTES);
+    expect(whole.sentBytes + cut.sentBytes).toBeLessThanOrEqual(
+      slice.data.byteLength + PIECE_CHUNK_BYTES,
+    );
     expect(receivedBytes).toBe(whole.sentBytes);
     await check(slice);
   });
@@ -61,10 +73,13 @@ describe('a source that breaks off', () => {
         store = await SliceStore.open(folder, 1024 * MIB);
         const whole = new TestSource(slice);
         await bring(store, 'd', slice, [whole]);
-        expect(whole.sentBytes).toBeLessThanOrEqual(slice.data.byteLength - cutAt + 2 * PIECE_CHUNK_BYTES);
+        expect(whole.sentBytes).toBeLessThanOrEqual(
+          slice.data.byteLength - cutAt + 2 * PIECE_CHUNK_BYTES,
+        );
         await check(slice);
         await store.unpin('d');
-        for (const name of readdirSync(path.join(folder, 'slices'))) rmSync(path.join(folder, 'slices', name));
+        for (const name of readdirSync(path.join(folder, 'slices')))
+          rmSync(path.join(folder, 'slices', name));
       }),
       { numRuns: 12 },
     );
@@ -72,7 +87,11 @@ describe('a source that breaks off', () => {
 
   it('is followed by the next source, which sends only the rest', async () => {
     const slice = new TestSlice([LARGE, 5]);
-    const cut = new TestSource(slice, { breakAfterBytes: 4 * PIECE_CHUNK_BYTES, error: lost() }, 'node a');
+    const cut = new TestSource(
+      slice,
+      { breakAfterBytes: 4 * PIECE_CHUNK_BYTES, error: lost() },
+      'node a',
+    );
     const next = new TestSource(slice, {}, 'node b');
     const failures: string[] = [];
     await bring(store, 'd', slice, [cut, next], new AbortController().signal, failures);

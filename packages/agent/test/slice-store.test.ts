@@ -77,27 +77,32 @@ describe('a slice', () => {
     expect(readdirSync(path.join(folder, 'pins'))).toEqual([]);
   });
 
-  it.each(['slice', 'end', 'manifest'])('whose %s changed on the disk is found out before it is loaded', async (what) => {
-    const store = await SliceStore.open(folder, 20 * MIB);
-    const slice = new TestSlice([MIB, 2 * MIB + 5]);
-    await bring(store, 'd', slice);
-    const file =
-      what === 'manifest' ? store.manifestPath(slice.digest) : await store.pinnedPath('d', slice.digest);
-    chmodSync(file, 0o600);
-    const bytes = readFileSync(file);
-    if (what === 'end') writeFileSync(file, Buffer.concat([bytes, Buffer.from('x')]));
-    else {
-      bytes[bytes.byteLength - 50]! ^= 1;
-      writeFileSync(file, bytes);
-    }
-    await expect(store.verify('d', slice.digest)).rejects.toMatchObject({
-      code: 'store.slice_damaged',
-    });
-    expect(await store.pin('d', slice.digest)).toBe(false);
-    expect(files('.')).toEqual([]);
-    await bring(store, 'd', slice);
-    await store.verify('d', slice.digest);
-  });
+  it.each(['slice', 'end', 'manifest'])(
+    'whose %s changed on the disk is found out before it is loaded',
+    async (what) => {
+      const store = await SliceStore.open(folder, 20 * MIB);
+      const slice = new TestSlice([MIB, 2 * MIB + 5]);
+      await bring(store, 'd', slice);
+      const file =
+        what === 'manifest'
+          ? store.manifestPath(slice.digest)
+          : await store.pinnedPath('d', slice.digest);
+      chmodSync(file, 0o600);
+      const bytes = readFileSync(file);
+      if (what === 'end') writeFileSync(file, Buffer.concat([bytes, Buffer.from('x')]));
+      else {
+        bytes[bytes.byteLength - 50]! ^= 1;
+        writeFileSync(file, bytes);
+      }
+      await expect(store.verify('d', slice.digest)).rejects.toMatchObject({
+        code: 'store.slice_damaged',
+      });
+      expect(await store.pin('d', slice.digest)).toBe(false);
+      expect(files('.')).toEqual([]);
+      await bring(store, 'd', slice);
+      await store.verify('d', slice.digest);
+    },
+  );
 
   it('can be named by nothing but a digest', async () => {
     const store = await SliceStore.open(folder, MIB);

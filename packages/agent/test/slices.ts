@@ -91,7 +91,8 @@ export async function bring(
   signal: AbortSignal = new AbortController().signal,
   failures: string[] = [],
 ): Promise<Assembled> {
-  if (await store.pin(deployment, slice.digest)) return { bytes: slice.data.byteLength, receivedBytes: 0 };
+  if (await store.pin(deployment, slice.digest))
+    return { bytes: slice.data.byteLength, receivedBytes: 0 };
   let done = 0;
   const assembled = await assembleSlice({
     store,

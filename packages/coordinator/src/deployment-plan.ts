@@ -1,11 +1,5 @@
 /** From a model file and a wish to what will be loaded where; everything is checked here, before anything is sent. */
-import {
-  checkCuts,
-  openModel,
-  planSlices,
-  type Model,
-  type SlicePlan,
-} from '@minikeep/gguf';
+import { checkCuts, openModel, planSlices, type Model, type SlicePlan } from '@minikeep/gguf';
 import {
   EXIT,
   FRAME_BYTES_MAX,

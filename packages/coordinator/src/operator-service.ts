@@ -20,7 +20,8 @@ export function operatorService(cluster: Cluster): OperatorServiceImplementation
     tokenize: async (request, context) =>
       tokenizeFor(cluster.deployment(request.deployment), request, context.signal),
     listModels: async () => ({ models: await requireModels(cluster.models).list() }),
-    importModel: (request, context) => requireModels(cluster.models).import(request, context.signal),
+    importModel: (request, context) =>
+      requireModels(cluster.models).import(request, context.signal),
     removeModel: (request) => requireModels(cluster.models).remove(request.name),
     violations: (request, context) => cluster.violations.stream(request.follow, context.signal),
     async *runCanary(request, context) {

@@ -65,7 +65,9 @@ export class PieceOrigin {
 
   /** Replaces what is offered for the deployment. */
   offer(deployment: string, pieces: readonly OriginPiece[]): void {
-    const here = pieces.filter((piece) => piece.here).map((piece) => [piece.digest, piece] as const);
+    const here = pieces
+      .filter((piece) => piece.here)
+      .map((piece) => [piece.digest, piece] as const);
     this.#offers.set(deployment, new Map(here));
   }
 

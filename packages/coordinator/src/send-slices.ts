@@ -60,13 +60,17 @@ export async function sendSlices(
   if (plan.missing.length > 0) throw layersMissing(source, work, plan);
   const failed = new AbortController();
   const either = AbortSignal.any([signal, failed.signal]);
-  origin.offer(deployment, work.flatMap(({ pieces }) => pieces));
+  origin.offer(
+    deployment,
+    work.flatMap(({ pieces }) => pieces),
+  );
   try {
     await allow(plan.grants, options, either);
     const progress = new Sum(work, options);
     const placed: PlacedSlice[] = [];
     const perNode = new Map<NodeLink, number[]>();
-    for (const [i, { node }] of work.entries()) perNode.set(node, [...(perNode.get(node) ?? []), i]);
+    for (const [i, { node }] of work.entries())
+      perNode.set(node, [...(perNode.get(node) ?? []), i]);
     await Promise.all(
       [...perNode.values()].map(async (mine) => {
         for (const i of mine)
@@ -159,7 +163,10 @@ async function holdingsOf(
         { digests },
         { signal: deadline(CALL_TIMEOUT_MS, signal) },
       );
-      return [node.name, new Set(held.map((digest) => Buffer.from(digest).toString('hex')))] as const;
+      return [
+        node.name,
+        new Set(held.map((digest) => Buffer.from(digest).toString('hex'))),
+      ] as const;
     }),
   );
   const holdings = new Map<string, ReadonlySet<string>>();
@@ -217,10 +224,7 @@ function layersMissing(
   const names = plan.missing.map(({ slice, piece }) => work[slice]?.pieces[piece]?.name ?? '');
   const layers = names.flatMap((name) => LAYER.exec(name)?.[1] ?? []).map(Number);
   const others = names.filter((name) => !LAYER.test(name));
-  const parts = [
-    ...(layers.length > 0 ? [`layers ${summarise(layers)}`] : []),
-    ...new Set(others),
-  ];
+  const parts = [...(layers.length > 0 ? [`layers ${summarise(layers)}`] : []), ...new Set(others)];
   return new MinikeepError(
     'store.layers_missing',
     `no node that can be reached holds ${parts.slice(0, 8).join(', ')} of the model, and ${missing}`,

@@ -55,7 +55,11 @@ export function planTransfers(
   const grants = new Map<string, { grant: Omit<Grant, 'digests'>; digests: Set<string> }>();
   const missing: { slice: number; piece: number }[] = [];
   for (const [slice, { node, pieces }] of wanted.entries()) {
-    const [first, others, here] = [new Map<string, number[]>(), new Map<string, number[]>(), [] as number[]];
+    const [first, others, here] = [
+      new Map<string, number[]>(),
+      new Map<string, number[]>(),
+      [] as number[],
+    ];
     for (const [piece, { digest, bytes, here: atHand }] of pieces.entries()) {
       const own = holdings.get(node)?.has(digest) === true;
       const holders = [...holdings]

@@ -21,7 +21,8 @@ const CLUSTER = 'test-cluster';
 function agent(events: readonly NonNullable<WatchResponse['event']>[]): AgentServiceImplementation {
   const heartbeat = { sequence: 1, rssBytes: 1, memoryAvailableBytes: 1 };
   const methods: Partial<AgentServiceImplementation> = {
-    hello: () => Promise.resolve(HelloResponse.create({ protocolVersion: PROTOCOL_VERSION, node: 'n1' })),
+    hello: () =>
+      Promise.resolve(HelloResponse.create({ protocolVersion: PROTOCOL_VERSION, node: 'n1' })),
     async *watch(_, { signal }) {
       for (const event of events) yield { event };
       yield { event: { $case: 'heartbeat', value: heartbeat } };

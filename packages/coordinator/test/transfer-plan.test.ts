@@ -47,7 +47,9 @@ it('a node gets what its slices need, and may fetch nothing else', () => {
         for (const { from, reader, digests } of plan.grants) {
           expect(new Set(digests).size).toBe(digests.length);
           for (const each of digests) {
-            const needs = wanted.some((w) => w.node === reader && w.pieces.some((p) => p.digest === each));
+            const needs = wanted.some(
+              (w) => w.node === reader && w.pieces.some((p) => p.digest === each),
+            );
             expect(needs).toBe(true);
             if (from !== undefined) expect(holdings.get(from)?.has(each)).toBe(true);
           }
@@ -66,7 +68,13 @@ it('several holders share the work', () => {
   }));
   const all = new Set(pieces.map((piece) => piece.digest));
   const wanted = ['a', 'b'].map((node, i) => ({ node, pieces: pieces.slice(i * 5, i * 5 + 5) }));
-  const { sources } = planTransfers(wanted, new Map([['c', all], ['d', all]]));
+  const { sources } = planTransfers(
+    wanted,
+    new Map([
+      ['c', all],
+      ['d', all],
+    ]),
+  );
   // Half of the pieces are first asked of one, half of the other; the coordinator is asked last.
   const asked = sources.flatMap((each) =>
     pieces.slice(0, 5).map((_, i) => each.find((source) => source.pieces.includes(i))?.node ?? ''),

@@ -8,6 +8,7 @@ const MAY_IMPORT = {
   state: ['protocol'],
   planner: ['gguf', 'protocol'],
   models: ['state', 'gguf', 'protocol'],
+  bundle: ['gguf', 'protocol'],
   containment: ['gguf', 'protocol'],
   engine: ['gguf', 'protocol'],
   tui: ['protocol'],
@@ -15,6 +16,7 @@ const MAY_IMPORT = {
   coordinator: ['containment', 'engine', 'models', 'planner', 'state', 'gguf', 'protocol'],
   cli: [
     'tui',
+    'bundle',
     'coordinator',
     'agent',
     'containment',
@@ -27,6 +29,7 @@ const MAY_IMPORT = {
   ],
   testkit: [
     'agent',
+    'bundle',
     'coordinator',
     'containment',
     'engine',

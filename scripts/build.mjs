@@ -6,6 +6,7 @@ import {
   chmodSync,
   copyFileSync,
   mkdirSync,
+  readFileSync,
   readdirSync,
   realpathSync,
   rmSync,
@@ -14,6 +15,7 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parse } from 'yaml';
 import { BUNDLE_OPTIONS } from './bundle-options.mjs';
 
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
@@ -76,15 +78,28 @@ place(koffi, path.join(DIST, 'koffi.node'), 0o755);
 for (const name of readdirSync(libs))
   if (/^lib.*\.(so|dylib)$|\.metal(lib)?$/.test(name) && !name.startsWith('libllama-common'))
     place(path.join(libs, name), path.join(DIST, 'lib', name), 0o755);
+// What a bundle for other machines needs beside the programs: its installer and its starter.
+for (const name of ['install.sh', 'minikeep.sh'])
+  place(path.join(ROOT, 'packages/bundle', name), path.join(DIST, name), 0o755);
 for (const name of programs) chmodSync(path.join(DIST, `${name}.mjs`), 0o755);
 // What was bundled, for THIRD-PARTY-NOTICES: folders of packages that are not ours.
 const folders = builds
   .flatMap(({ metafile }) => Object.keys(metafile.inputs))
   .map((file) => /^(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1]);
-writeFileSync(
-  path.join(DIST, 'bundled.json'),
-  `${JSON.stringify([...new Set(folders.filter(Boolean))].sort(), null, 2)}\n`,
+const bundled = [...new Set(folders.filter(Boolean))].sort();
+writeFileSync(path.join(DIST, 'bundled.json'), `${JSON.stringify(bundled, null, 2)}\n`);
+// The same for a bill of materials: names, versions, and the digests of the lockfile.
+const lock = parse(readFileSync(path.join(ROOT, 'pnpm-lock.yaml'), 'utf8'));
+const components = [...bundled, realpathSync(path.join(ROOT, 'packages/engine/node_modules/koffi'))].map(
+  (folder) => {
+    const { name, version, license } = JSON.parse(
+      readFileSync(path.resolve(ROOT, folder, 'package.json'), 'utf8'),
+    );
+    const { integrity } = lock.packages[`${name}@${version}`].resolution;
+    return { name, version, licence: license, integrity };
+  },
 );
+writeFileSync(path.join(DIST, 'components.json'), `${JSON.stringify(components, null, 2)}\n`);
 // The stamp has the time at which the sources were read: a file saved meanwhile makes it old.
 writeFileSync(path.join(DIST, '.built'), `${startedAt.toISOString()}\n`);
 utimesSync(path.join(DIST, '.built'), startedAt, startedAt);

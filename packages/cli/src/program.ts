@@ -9,6 +9,7 @@ import {
   STOP_STRINGS_MAX,
 } from '@minikeep/protocol';
 import { Command, Option } from 'commander';
+import { addBundle } from './bundle-program.ts';
 import type { CommandContext, CommonFlags } from './command-context.ts';
 import type { DemoFlags } from './commands/demo.ts';
 import type { PlanFlags } from './commands/plan.ts';
@@ -49,6 +50,7 @@ Errors have a code and say what to do next. Exit codes: 0 ok, 1 failed, 2 usage,
   addPlan(program, context, ended);
   addModel(program, context, ended);
   addCanary(program, context, ended);
+  addBundle(program, context, ended);
   addDemo(program, context, ended);
   for (const command of leaves(program)) {
     if (command.name() !== DEMO) command.addOption(jsonOption());

@@ -1,0 +1,3 @@
+export * from './pins.ts';
+export { makeBundle, type BundleOptions, type MadeBundle } from './make-bundle.ts';
+export { partialOf } from './archive.ts';

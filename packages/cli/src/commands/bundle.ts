@@ -73,8 +73,7 @@ async function modelNamed(flags: BundleFlags, distFolder: string): Promise<strin
   const models = openHomeModels(homeFolder(flags.home));
   try {
     const found = (await models.list()).find((one) => one.name === name);
-    const [first] = found?.files ?? [];
-    if (first !== undefined) return first.path;
+    if (found !== undefined) return found.path;
   } finally {
     models.close();
   }

@@ -90,15 +90,16 @@ const bundled = [...new Set(folders.filter(Boolean))].sort();
 writeFileSync(path.join(DIST, 'bundled.json'), `${JSON.stringify(bundled, null, 2)}\n`);
 // The same for a bill of materials: names, versions, and the digests of the lockfile.
 const lock = parse(readFileSync(path.join(ROOT, 'pnpm-lock.yaml'), 'utf8'));
-const components = [...bundled, realpathSync(path.join(ROOT, 'packages/engine/node_modules/koffi'))].map(
-  (folder) => {
-    const { name, version, license } = JSON.parse(
-      readFileSync(path.resolve(ROOT, folder, 'package.json'), 'utf8'),
-    );
-    const { integrity } = lock.packages[`${name}@${version}`].resolution;
-    return { name, version, licence: license, integrity };
-  },
-);
+const components = [
+  ...bundled,
+  realpathSync(path.join(ROOT, 'packages/engine/node_modules/koffi')),
+].map((folder) => {
+  const { name, version, license } = JSON.parse(
+    readFileSync(path.resolve(ROOT, folder, 'package.json'), 'utf8'),
+  );
+  const { integrity } = lock.packages[`${name}@${version}`].resolution;
+  return { name, version, licence: license, integrity };
+});
 writeFileSync(path.join(DIST, 'components.json'), `${JSON.stringify(components, null, 2)}\n`);
 // The stamp has the time at which the sources were read: a file saved meanwhile makes it old.
 writeFileSync(path.join(DIST, '.built'), `${startedAt.toISOString()}\n`);

@@ -152,7 +152,10 @@ function failure(stdout: string, stderr: string): string {
     .safeParse(parsed(stdout));
   const text = said.success ? (said.data.message ?? said.data.error?.summary ?? '') : '';
   const line = stderr.split('\n').find((l) => /^npm (error|ERR!)/.test(l)) ?? '';
-  const reason = (text || line || 'npm audit gave no report').replaceAll(/https?:\/\/\S+/g, 'the registry');
+  const reason = (text || line || 'npm audit gave no report').replaceAll(
+    /https?:\/\/\S+/g,
+    'the registry',
+  );
   return reason.replaceAll(/\s+/g, ' ').slice(0, 300);
 }
 

@@ -119,7 +119,7 @@ async function member(
 }
 
 async function writeAll(out: FileHandle, piece: Buffer): Promise<void> {
-  for (let at = 0; at < piece.length; )
+  for (let at = 0; at < piece.length;)
     at += (await out.write(piece, at, piece.length - at)).bytesWritten;
 }
 
@@ -171,7 +171,8 @@ async function pump(
 ): Promise<void> {
   for await (const piece of source as AsyncIterable<Buffer>) {
     seen(piece);
-    if (!sink.write(piece)) await new Promise<void>((resolve) => sink.once('drain', () => resolve()));
+    if (!sink.write(piece))
+      await new Promise<void>((resolve) => sink.once('drain', () => resolve()));
   }
   sink.end();
 }
@@ -186,7 +187,8 @@ async function feed(
   let held: Buffer[] = [];
   let bytes = 0;
   const send = async (piece: Buffer): Promise<void> => {
-    if (!gzip.write(piece)) await new Promise<void>((resolve) => gzip.once('drain', () => resolve()));
+    if (!gzip.write(piece))
+      await new Promise<void>((resolve) => gzip.once('drain', () => resolve()));
   };
   for await (const piece of tar) {
     held.push(piece as Buffer);

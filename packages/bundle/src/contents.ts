@@ -61,7 +61,10 @@ export async function programEntries(distFolder: string): Promise<Entry[]> {
   for (const name of ['keeper.gguf', 'keeper.md'])
     if (existsSync(path.join(root, MODEL_FOLDER, name)))
       entries.push(fileEntry(`${MODEL_FOLDER}/${name}`, path.join(root, MODEL_FOLDER, name)));
-  if (!entries.some((e) => e.path === 'dist/minikeep.mjs') || !entries.some((e) => e.path === 'install.sh'))
+  if (
+    !entries.some((e) => e.path === 'dist/minikeep.mjs') ||
+    !entries.some((e) => e.path === 'install.sh')
+  )
     throw new MinikeepError('bundle.not_built', `${distFolder} does not hold the programs`, {
       next: 'Build first: npm run build',
     });

@@ -141,7 +141,9 @@ async function checkTarget(file: string): Promise<void> {
   if (there?.isDirectory() === true || parent?.isDirectory() !== true)
     throw new MinikeepError(
       'bundle.file',
-      there?.isDirectory() === true ? `${file} is a folder` : `the folder of ${file} does not exist`,
+      there?.isDirectory() === true
+        ? `${file} is a folder`
+        : `the folder of ${file} does not exist`,
       { next: 'Give the name of the archive to write, for example ./minikeep-linux-x64.tar.gz' },
     );
 }

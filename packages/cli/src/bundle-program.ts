@@ -16,11 +16,15 @@ export function addBundle(
     )
     .argument('<file>', 'the archive to write, for example minikeep-darwin-arm64.tar.gz')
     .addOption(
-      new Option('--platform <platform>', 'for which machines (default: those like this one)').choices(
-        ['darwin-arm64', 'linux-x64'],
-      ),
+      new Option(
+        '--platform <platform>',
+        'for which machines (default: those like this one)',
+      ).choices(['darwin-arm64', 'linux-x64']),
     )
-    .option('--with-model <name|path>', 'take a model along: a GGUF file, or a model of the cluster')
+    .option(
+      '--with-model <name|path>',
+      'take a model along: a GGUF file, or a model of the cluster',
+    )
     .option('--home <dir>', 'the home of that cluster (default: MINIKEEP_HOME)')
     .option('--packages <dir>', 'a folder with the archives of the packages, instead of npm')
     .option('--advisories <file>', 'the advisories.json of an earlier bundle, instead of asking')

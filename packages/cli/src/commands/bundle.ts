@@ -113,7 +113,9 @@ async function say(terminal: Terminal, made: MadeBundle): Promise<void> {
   else {
     await terminal.line(`Advisories known on ${date}: ${advisories.length}`);
     for (const one of advisories)
-      await terminal.line(`  ${one.severity}: ${one.package} ${one.range}: ${one.title} (${one.url})`);
+      await terminal.line(
+        `  ${one.severity}: ${one.package} ${one.range}: ${one.title} (${one.url})`,
+      );
   }
   await terminal.line(`
 On the other machine (no Node, npm or network needed there):

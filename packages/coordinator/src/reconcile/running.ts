@@ -1,0 +1,200 @@
+/** The epochs that a coordinator has under way: begun, ended, and what became of them told. */
+import { MinikeepError, toMinikeepError } from '@minikeep/protocol';
+import type { DeployProgress, HostedPart } from '@minikeep/protocol/v1';
+import type { DeploymentPlan, DeploymentShape } from '../deployment-plan.ts';
+import type { PlacedDigests } from '../deployment-steps.ts';
+import type { Deployment, DeploymentOptions } from '../deployment.ts';
+import type { Placement, WantedDeployment } from './types.ts';
+
+/** Faults of the way to an engine, not of the engine. */
+const INTACT: ReadonlySet<string> = new Set([
+  'node.lost',
+  'node.unreachable',
+  'pipeline.stream_lost',
+]);
+
+type Made = Pick<DeploymentOptions, 'name' | 'epoch' | 'shape' | 'onProgress'> &
+  Required<Pick<DeploymentOptions, 'onPlaced' | 'onFailed'>>;
+
+export interface RunningOptions {
+  /** Makes and registers a deployment. */
+  make(options: Made): Deployment;
+  /** It is over. */
+  forget(deployment: Deployment): void;
+  /** What has to be sent for a placement. */
+  plan(placement: Placement, signal: AbortSignal): Promise<DeploymentPlan>;
+  shape(placement: Placement): DeploymentShape;
+  onProgress(name: string, progress: DeployProgress): void;
+  onPlaced(row: WantedDeployment): void;
+  onReady(name: string, epoch: number): void;
+  onFailed(name: string, epoch: number, error: MinikeepError, intact: boolean): void;
+}
+
+interface Epoch {
+  readonly epoch: number;
+  readonly abort: AbortController;
+  deployment: Deployment | undefined;
+  /** Settled when it is up, or is not to be. */
+  work: Promise<void>;
+  /** Leases of requests that it serves. */
+  requests: number;
+  onQuiet: () => void;
+}
+
+/** A request's hold on a deployment: released when it has ended. */
+export interface Lease {
+  readonly deployment: Deployment;
+  release(): void;
+}
+
+export class Running {
+  readonly #options: RunningOptions;
+  readonly #epochs = new Map<string, Epoch>();
+
+  constructor(options: RunningOptions) {
+    this.#options = options;
+  }
+
+  deployment(name: string): Deployment | undefined {
+    return this.#epochs.get(name)?.deployment;
+  }
+
+  /** `before`: engines of an older epoch that are just being ended. */
+  start(row: WantedDeployment, before: Promise<unknown>): void {
+    this.#begin(row, async (epoch, { signal }) => {
+      await before;
+      const plan = await this.#options.plan(row.placement, signal);
+      signal.throwIfAborted();
+      epoch.deployment = this.#make(row, plan, epoch);
+      await epoch.deployment.start(plan, signal);
+    });
+  }
+
+  attach(row: WantedDeployment, parts: readonly HostedPart[]): void {
+    this.#begin(row, async (epoch, { signal }) => {
+      const { placement } = row;
+      epoch.deployment = this.#make(row, this.#options.shape(placement), epoch);
+      const stages = parts.flatMap((part) =>
+        part.stage?.ready === undefined ? [] : [part.stage.ready],
+      );
+      const session = Math.max(0, ...parts.map((part) => part.stage?.session ?? 0));
+      const textSha256 = placement.text ? placement.textSha256 : undefined;
+      await epoch.deployment.attach({ stages, session, textSha256 }, signal);
+    });
+  }
+
+  /** Ends its engines, on the nodes that are there. */
+  async end(name: string, epoch: number, why: MinikeepError): Promise<void> {
+    const running = this.#epochs.get(name);
+    if (running === undefined || running.epoch !== epoch) return;
+    running.abort.abort(why);
+    await running.work;
+    await running.deployment?.end(why);
+    this.#drop(name, running);
+  }
+
+  /** Ends the coordinator's side only: engines go on, for the next one. */
+  async detachAll(why: MinikeepError): Promise<void> {
+    await Promise.all(
+      [...this.#epochs.entries()].map(async ([name, running]) => {
+        running.abort.abort(why);
+        await running.work;
+        running.deployment?.detach(why);
+        this.#drop(name, running);
+      }),
+    );
+  }
+
+  lease(name: string): Lease | undefined {
+    const running = this.#epochs.get(name);
+    if (running?.deployment === undefined) return undefined;
+    const { deployment } = running;
+    running.requests++;
+    let released = false;
+    const release = (): void => {
+      if (released) return;
+      released = true;
+      running.requests--;
+      if (running.requests === 0) running.onQuiet();
+    };
+    return { deployment, release };
+  }
+
+  /** Calls back when no request is under way, once. */
+  whenQuiet(name: string, epoch: number, then: () => void): void {
+    const running = this.#epochs.get(name);
+    if (running?.epoch === epoch && running.requests > 0) running.onQuiet = then;
+    else then();
+  }
+
+  #begin(
+    row: WantedDeployment,
+    bring: (epoch: Epoch, abort: AbortController) => Promise<void>,
+  ): void {
+    const { name, epoch } = row;
+    const abort = new AbortController();
+    const running: Epoch = {
+      epoch,
+      abort,
+      deployment: undefined,
+      work: Promise.resolve(),
+      requests: 0,
+      onQuiet: () => {},
+    };
+    this.#epochs.set(name, running);
+    running.work = bring(running, abort).then(
+      () => {
+        if (running.deployment?.over === false) this.#options.onReady(name, epoch);
+        else void this.#failed(name, running, running.deployment?.error);
+      },
+      (thrown: unknown) => {
+        // One that is being ended has nothing else to say.
+        if (!abort.signal.aborted) void this.#failed(name, running, toMinikeepError(thrown));
+      },
+    );
+  }
+
+  #make(row: WantedDeployment, shape: DeploymentShape, running: Epoch): Deployment {
+    const { name, epoch } = row;
+    return this.#options.make({
+      name,
+      epoch,
+      shape,
+      onProgress: (progress) => this.#options.onProgress(name, progress),
+      onPlaced: (digests) =>
+        this.#options.onPlaced({ ...row, placement: withDigests(row.placement, digests) }),
+      onFailed: (error) => {
+        // While it is brought up, that says so itself.
+        void running.work.then(() => this.#failed(name, running, error));
+        return INTACT.has(error.code) ? 'keep_engines' : 'end_engines';
+      },
+    });
+  }
+
+  /** Told when its engines are ended, if they are to be; once. */
+  async #failed(name: string, running: Epoch, error: MinikeepError | undefined): Promise<void> {
+    if (this.#epochs.get(name) !== running || running.abort.signal.aborted) return;
+    await running.deployment?.settled();
+    if (this.#epochs.get(name) !== running || running.abort.signal.aborted) return;
+    this.#drop(name, running);
+    const why = error ?? ended(name);
+    this.#options.onFailed(name, running.epoch, why, INTACT.has(why.code));
+  }
+
+  #drop(name: string, running: Epoch): void {
+    if (this.#epochs.get(name) === running) this.#epochs.delete(name);
+    if (running.deployment !== undefined) this.#options.forget(running.deployment);
+  }
+}
+
+const ended = (name: string): MinikeepError =>
+  new MinikeepError('deployment.ended', `${name} ended`, { next: 'See `minikeep status`.' });
+
+function withDigests(placement: Placement, digests: PlacedDigests): Placement {
+  const stages = placement.stages.map((stage, i) => ({
+    ...stage,
+    sliceSha256: digests.stages[i]?.slice ?? '',
+    embeddingSha256: digests.stages[i]?.embedding ?? '',
+  }));
+  return { ...placement, stages, textSha256: digests.text ?? '' };
+}

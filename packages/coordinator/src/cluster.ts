@@ -15,6 +15,11 @@ import { PieceOrigin } from './piece-origin.ts';
 import { NodeLink } from './node-link.ts';
 import { leastSealed } from './seal.ts';
 import { ResultStreams } from './result-streams.ts';
+import { planPlaced, shapeOf, type PlanningOptions } from './reconcile/plans.ts';
+import { Reconciler } from './reconcile/reconciler.ts';
+import type { Lease } from './reconcile/running.ts';
+import { keptStatus } from './reconcile/status.ts';
+import { memoryStore, type WantedStore } from './reconcile/store.ts';
 import { ViolationLog, reportedBy } from './violation-log.ts';
 
 export interface ClusterOptions {
@@ -24,6 +29,8 @@ export interface ClusterOptions {
   readonly nodes: readonly { readonly name: string; readonly address: string }[];
   readonly credentials: CredentialPems;
   readonly cacheFolder: string;
+  /** Keeps what is wanted; default: in memory. */
+  readonly store?: WantedStore;
   /** Where the last stage sends results; known once the coordinator listens. */
   address(): string;
 }
@@ -36,7 +43,10 @@ export class Cluster {
   models: Models | undefined;
   readonly results = new ResultStreams();
   readonly violations = new ViolationLog();
+  /** Deployments that are kept: wanted, whatever is restarted. */
+  readonly reconciler: Reconciler;
   readonly nodes: readonly NodeLink[];
+  readonly #store: WantedStore;
   readonly #options: ClusterOptions;
   readonly #deployments = new Map<string, Deployment>();
   #epoch = 0;
@@ -45,6 +55,16 @@ export class Cluster {
     this.#options = options;
     this.library = new ModelLibrary(options.cacheFolder);
     const { cluster, credentials } = options;
+    this.#store = options.store ?? memoryStore();
+    this.reconciler = new Reconciler({
+      store: this.#store,
+      node: (name) => this.nodes.find((node) => node.name === name),
+      isOther: (name) => this.#deployments.has(name) && !this.reconciler.keeps(name),
+      make: (made) => this.#make(made),
+      forget: (deployment) => this.#forget(deployment),
+      plan: (placement, signal) => planPlaced(placement, this.planning, signal),
+      shape: (placement) => shapeOf(placement, this.planning),
+    });
     this.nodes = options.nodes.map(({ name, address }) => {
       const link: NodeLink = new NodeLink({
         cluster,
@@ -57,10 +77,27 @@ export class Cluster {
         },
         onDown: (error) => {
           for (const deployment of this.#deployments.values()) deployment.nodeDown(link, error);
+          this.reconciler.nodeDown(name, error);
         },
+        onUp: () => this.reconciler.nodeUp(name),
       });
       return link;
     });
+    for (const { name } of this.nodes) this.reconciler.nodeAdded(name);
+  }
+
+  /** From here on what is wanted is brought about: once it is known where results arrive. */
+  start(): void {
+    this.reconciler.start();
+  }
+
+  /** What planning needs to know. */
+  get planning(): PlanningOptions {
+    return {
+      library: this.library,
+      models: this.models,
+      nodesNamed: (names) => this.nodesNamed(names),
+    };
   }
 
   /** The nodes of that name, in that order; all for an empty list. Throws `node.unknown`. */
@@ -91,22 +128,66 @@ export class Cluster {
     });
   }
 
-  /** Registers a new epoch of a deployment; what it replaces must be over. Throws `deployment.exists`. */
+  /** A deployment for one request; one that is kept may be waited for. Throws why it can't be served. */
+  async lease(name: string, signal: AbortSignal): Promise<Lease> {
+    if (this.reconciler.keeps(name)) return this.reconciler.lease(name, signal);
+    return { deployment: this.deployment(name), release: () => {} };
+  }
+
+  /** Throws `deployment.exists` when something of that name is up that is not kept. */
+  checkFree(name: string): void {
+    const before = this.#deployments.get(name);
+    if (before !== undefined && !before.over && !this.reconciler.keeps(name)) throw exists(name);
+  }
+
+  /** Registers a new epoch of a deployment that is not kept; what it replaces must be over. Throws `deployment.exists`. */
   async begin(
     options: Pick<DeploymentOptions, 'name' | 'shape' | 'onProgress'>,
   ): Promise<Deployment> {
     const before = this.#deployments.get(options.name);
     // What the failed epoch still holds on the nodes must not be taken for the new one's.
     if (before?.state === DeploymentState.DEPLOYMENT_STATE_FAILED) await before.end();
-    if (this.#deployments.get(options.name) !== before || (before !== undefined && !before.over))
-      throw new MinikeepError('deployment.exists', `${options.name} is already deployed`, {
-        next: 'Take it down first with `minikeep down`.',
-        exitCode: EXIT.usage,
-      });
+    const other = this.#deployments.get(options.name) !== before;
+    if (other || (before !== undefined && !before.over) || this.reconciler.keeps(options.name))
+      throw exists(options.name);
+    return this.#make({ ...options, epoch: ++this.#epoch });
+  }
+
+  /** Ends its engines; one that is kept is then no longer wanted. Throws `deployment.unknown`. */
+  async takeDown(name: string, signal: AbortSignal = new AbortController().signal): Promise<void> {
+    if (this.reconciler.keeps(name)) {
+      await this.reconciler.down(name, signal);
+      return;
+    }
+    const deployment = this.deployment(name);
+    await deployment.end();
+    this.#forget(deployment);
+  }
+
+  /** Ends what is not kept. What is goes on without us, if it is remembered. */
+  async close(): Promise<void> {
+    if (this.#store.lasting) await this.reconciler.close();
+    await Promise.all([...this.#deployments.keys()].map((name) => this.takeDown(name)));
+    await this.reconciler.close();
+    for (const node of this.nodes) node.close();
+  }
+
+  /** As it is shown. Throws `deployment.unknown`. */
+  statusOf(name: string): DeploymentStatus {
+    const view = this.reconciler.view(name);
+    const running = this.#deployments.get(name);
+    if (view === undefined || !this.reconciler.keeps(name))
+      return deploymentStatus(this.deployment(name));
+    const says = running === undefined ? undefined : deploymentStatus(running);
+    return keptStatus(view, says, this.reconciler.unavailable(name));
+  }
+
+  #make(
+    options: Omit<DeploymentOptions, 'origin' | 'nodes' | 'credentials' | 'own' | 'results'>,
+  ): Deployment {
     const { credentials, identity } = this.#options;
     const deployment = new Deployment({
       ...options,
-      epoch: ++this.#epoch,
       origin: this.origin,
       nodes: this.nodes,
       credentials,
@@ -117,15 +198,9 @@ export class Cluster {
     return deployment;
   }
 
-  async takeDown(name: string): Promise<void> {
-    const deployment = this.deployment(name);
-    await deployment.end();
+  #forget(deployment: Deployment): void {
+    const { name } = deployment;
     if (this.#deployments.get(name) === deployment) this.#deployments.delete(name);
-  }
-
-  async close(): Promise<void> {
-    await Promise.all([...this.#deployments.keys()].map((name) => this.takeDown(name)));
-    for (const node of this.nodes) node.close();
   }
 
   /** Waits until every node was tried once, so that a new coordinator does not call its nodes unreachable. */
@@ -147,9 +222,19 @@ export class Cluster {
       minikeepVersion: this.#options.version,
       sealed,
       nodes: this.nodes.map((node) => this.#nodeStatus(node)),
-      deployments: deployments.map((d) => deploymentStatus(d)),
+      deployments: this.#names().map((name) => this.statusOf(name)),
       violations: this.violations.total,
     };
+  }
+
+  #names(): string[] {
+    const kept = this.reconciler.views.map(({ row }) => row.name);
+    return [
+      ...new Set([
+        ...this.#deployments.keys(),
+        ...kept.filter((name) => this.reconciler.keeps(name)),
+      ]),
+    ];
   }
 
   #nodeStatus(node: NodeLink): NodeStatus {
@@ -168,6 +253,7 @@ export class Cluster {
       agentPid: hello?.pid ?? 0,
       heartbeatAgeSeconds: node.heartbeatAgeSeconds,
       violations: this.violations.totalOf(node.name),
+      draining: this.reconciler.isDraining(node.name),
     };
   }
 }
@@ -188,5 +274,13 @@ export function deploymentStatus(deployment: Deployment): DeploymentStatus {
     sequencesActive: pipeline?.activeSequences ?? 0,
     requestsQueued: pipeline?.queuedRequests ?? 0,
     error: error === undefined ? undefined : toErrorDetail(error),
+    kept: false,
   };
+}
+
+function exists(name: string): MinikeepError {
+  return new MinikeepError('deployment.exists', `${name} is already deployed`, {
+    next: 'Take it down first with `minikeep down`.',
+    exitCode: EXIT.usage,
+  });
 }

@@ -65,6 +65,7 @@ export async function startCoordinator(
     await stop('it could not listen');
     throw error;
   }
+  cluster.start();
   log('info', 'listening', { address });
   return { address, stop };
 }

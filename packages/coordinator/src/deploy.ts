@@ -2,15 +2,17 @@
 import { EXIT, EventQueue, MinikeepError, isName, toMinikeepError } from '@minikeep/protocol';
 import {
   DeployPhase,
+  type DeployProgress,
   type DeployRequest,
   type DeployResponse,
   type StageStatus,
 } from '@minikeep/protocol/v1';
 import { runCanaries } from './canaries.ts';
-import { deploymentStatus, type Cluster } from './cluster.ts';
+import type { Cluster } from './cluster.ts';
 import { planDeployment, type DeploymentPlan } from './deployment-plan.ts';
 import { requireModels } from './models.ts';
 import type { NodeLink } from './node-link.ts';
+import { bringUpKept } from './reconcile/requests.ts';
 
 const EVENTS_MAX = 10_000;
 /** Progress is shown to people: no finer than this. */
@@ -63,7 +65,7 @@ async function run(
         totalBytes,
       },
     });
-  const nodes = cluster.nodesNamed(request.nodes);
+  const nodes = nodesFor(cluster, request);
   progress(DeployPhase.DEPLOY_PHASE_CHECKING, 0, 1);
   await Promise.all(nodes.map((node) => checkSandbox(node)));
   const plan = await planDeployment(
@@ -90,14 +92,24 @@ async function run(
         if (!event.value.passed) throw canaryFailed(event.value.node);
       }
   }
-  const deployment = await cluster.begin({
-    name: request.name,
-    shape: plan,
-    onProgress: (value) => tell({ $case: 'progress', value }),
-  });
-  await deployment.start(plan, signal);
+  const onProgress = (value: DeployProgress): void => tell({ $case: 'progress', value });
+  const { name } = request;
+  if (request.keep) {
+    const model = request.model === '' ? name : request.model;
+    await bringUpKept(cluster, name, model, plan, onProgress, signal);
+  } else {
+    const deployment = await cluster.begin({ name, shape: plan, onProgress });
+    await deployment.start(plan, signal);
+  }
   const totalSeconds = (performance.now() - started) / 1000;
-  tell({ $case: 'ready', value: { deployment: deploymentStatus(deployment), totalSeconds } });
+  tell({ $case: 'ready', value: { deployment: cluster.statusOf(name), totalSeconds } });
+}
+
+/** Those asked for; else all that are in service. */
+function nodesFor(cluster: Cluster, request: DeployRequest): readonly NodeLink[] {
+  const nodes = cluster.nodesNamed(request.nodes);
+  if (request.nodes.length > 0) return nodes;
+  return nodes.filter(({ name }) => !cluster.reconciler.isDraining(name));
 }
 
 /** The file and digest of an imported model. Throws `model.unknown`, `cluster.no_home`. */

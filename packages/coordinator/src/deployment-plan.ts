@@ -60,6 +60,10 @@ export interface DeploymentWish {
   readonly cuts: readonly number[];
   readonly context: ContextSettings | undefined;
   readonly noText: boolean;
+  /** It was placed before with these cuts: whether that fits was looked at then. */
+  readonly placed?: boolean;
+  /** Bytes that engines hold now, by node, and will have given back by then. */
+  readonly freed?: ReadonlyMap<string, number>;
 }
 
 /** Throws `gguf.*`, `slice.*`, `plan.*`, `deploy.*`. Progress is that of hashing, in bytes. */
@@ -84,7 +88,8 @@ export async function planDeployment(
       `${wish.cuts.length + 1} stages need as many nodes, there are ${nodes.length}`,
       { next: 'Give fewer cuts, or more nodes.', exitCode: EXIT.usage },
     );
-  const cuts = placeLayers(model, nodes, hellos, context, wish.cuts);
+  const cuts =
+    wish.placed === true ? wish.cuts : placeLayers(model, nodes, hellos, context, wish);
   const slices = planSlices(model, cuts);
   const embedding = slices.find((s) => s.kind === 'embedding');
   const stages = slices
@@ -151,11 +156,11 @@ function placeLayers(
   nodes: readonly NodeLink[],
   hellos: readonly HelloResponse[],
   context: ContextSettings,
-  cuts: readonly number[],
+  { cuts, freed }: Pick<DeploymentWish, 'cuts' | 'freed'>,
 ): readonly number[] {
   const used = cuts.length > 0 ? nodes.slice(0, cuts.length + 1) : nodes;
   const machines = new Set(hellos.map((hello) => hello.machine));
-  const budgets = used.map((node, i) => budgetOf(hellos[i], node.heartbeat?.memoryAvailableBytes));
+  const budgets = used.map((node, i) => budgetOf(hellos[i], node.heartbeat?.memoryAvailableBytes, freed?.get(node.name)));
   const placement = plan(
     modelFacts(model),
     used.map((node, i) => ({ name: node.name, budgetBytes: budgets[i] ?? 0 })),
@@ -172,8 +177,12 @@ function placeLayers(
 }
 
 /** macOS counts memory that only caches files as used: there, a part of all that there is. */
-function budgetOf(hello: HelloResponse | undefined, availableNow: number | undefined): number {
+function budgetOf(
+  hello: HelloResponse | undefined,
+  availableNow: number | undefined,
+  freed = 0,
+): number {
   if (hello === undefined) return 0;
   if (hello.platform.startsWith('darwin')) return hello.memoryBytes * MAC_MEMORY_SHARE;
-  return Math.max(0, (availableNow ?? hello.memoryAvailableBytes) - MEMORY_RESERVE_BYTES);
+  return Math.max(0, (availableNow ?? hello.memoryAvailableBytes) + freed - MEMORY_RESERVE_BYTES);
 }

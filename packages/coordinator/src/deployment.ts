@@ -187,15 +187,26 @@ export class Deployment {
   }
 
   /** Ends every answer and the engines. */
-  async end(): Promise<void> {
-    if (this.#state !== DeploymentState.DEPLOYMENT_STATE_FAILED)
-      this.#state = DeploymentState.DEPLOYMENT_STATE_STOPPING;
-    this.#stop(
-      new MinikeepError('deployment.ended', `the deployment ${this.name} was taken down`, {
-        next: 'Deploy again with `minikeep up`.',
-      }),
+  async end(why?: MinikeepError): Promise<void> {
+    this.detach(
+      why ??
+        new MinikeepError('deployment.ended', `the deployment ${this.name} was taken down`, {
+          next: 'Deploy again with `minikeep up`.',
+        }),
     );
     await this.#unload();
+  }
+
+  /** Ends every answer; the engines go on, for whoever attaches them next. */
+  detach(why: MinikeepError): void {
+    if (this.#state !== DeploymentState.DEPLOYMENT_STATE_FAILED)
+      this.#state = DeploymentState.DEPLOYMENT_STATE_STOPPING;
+    this.#stop(why);
+  }
+
+  /** Resolves when a failed deployment's engines are ended, if they are to be. */
+  async settled(): Promise<void> {
+    await this.#unloaded;
   }
 
   /** Something broke: the first reason counts. Engines are ended in the background. */

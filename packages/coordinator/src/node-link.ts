@@ -32,7 +32,9 @@ export interface NodeLinkOptions {
   readonly address: string;
   readonly credentials: CredentialPems;
   onEvent(event: NodeEvent): void;
-  /** The node was there and is no longer. */
+  /** The node is there, and whatever happens on it from now on is heard. */
+  onUp?(): void;
+  /** The node is not there: it was and is no longer, or another attempt to reach it has failed. */
   onDown(error: MinikeepError): void;
 }
 
@@ -156,9 +158,12 @@ export class NodeLink {
           timer = setTimeout(overdue, HEARTBEAT_OVERDUE_MS);
           this.#heartbeat = event.value;
           this.#heartbeatMs = performance.now();
-          this.#up = true;
           this.#error = undefined;
           heard();
+          if (!this.#up) {
+            this.#up = true;
+            this.#options.onUp?.();
+          }
         } else if (event !== undefined) this.#options.onEvent(event);
       }
     } finally {
@@ -167,10 +172,9 @@ export class NodeLink {
   }
 
   #down(error: MinikeepError): void {
-    const was = this.#up;
     this.#up = false;
     this.#error = error;
-    if (was) this.#options.onDown(error);
+    this.#options.onDown(error);
   }
 }
 

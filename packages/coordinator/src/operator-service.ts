@@ -5,20 +5,38 @@ import type { Cluster } from './cluster.ts';
 import { deploy } from './deploy.ts';
 import { generate, tokenizeFor } from './generate.ts';
 import { requireModels } from './models.ts';
+import { drainNode } from './reconcile/requests.ts';
 
 export function operatorService(cluster: Cluster): OperatorServiceImplementation {
   return {
     status: () => cluster.status(),
     deploy: (request, context) => deploy(cluster, request, context.signal),
-    async undeploy(request) {
-      await cluster.takeDown(request.name);
+    async undeploy(request, context) {
+      await cluster.takeDown(request.name, context.signal);
+      return {};
+    },
+    drainNode: (request, context) =>
+      drainNode(cluster, request.node, request.timeoutSeconds, context.signal),
+    async resumeNode(request) {
+      await cluster.reconciler.resume(request.node);
       return {};
     },
     async *generate(request, context) {
-      yield* generate(cluster.deployment(request.deployment), request, context.signal);
+      const { deployment, release } = await cluster.lease(request.deployment, context.signal);
+      try {
+        yield* generate(deployment, request, context.signal);
+      } finally {
+        release();
+      }
     },
-    tokenize: async (request, context) =>
-      tokenizeFor(cluster.deployment(request.deployment), request, context.signal),
+    async tokenize(request, context) {
+      const { deployment, release } = await cluster.lease(request.deployment, context.signal);
+      try {
+        return await tokenizeFor(deployment, request, context.signal);
+      } finally {
+        release();
+      }
+    },
     listModels: async () => ({ models: await requireModels(cluster.models).list() }),
     importModel: (request, context) =>
       requireModels(cluster.models).import(request, context.signal),

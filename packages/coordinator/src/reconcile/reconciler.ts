@@ -6,6 +6,7 @@ import { CALL_TIMEOUT_MS, EventQueue, MinikeepError } from '@minikeep/protocol';
 import { deadline } from '@minikeep/protocol/rpc';
 import type { DeployProgress, HostedPart } from '@minikeep/protocol/v1';
 import { aborted } from '../aborted.ts';
+import type { Deployment } from '../deployment.ts';
 import type { NodeLink } from '../node-link.ts';
 import { Running, type Lease, type RunningOptions } from './running.ts';
 import { afterStart, availability, step } from './step.ts';
@@ -43,7 +44,8 @@ export class Reconciler {
   readonly #running: Running;
   #state: ReconcileState;
   readonly #events: ReconcileEvent[] = [];
-  #working = false;
+  /** Until `start`, events only queue. */
+  #working = true;
   #closed = false;
   #timer: NodeJS.Timeout | undefined;
   #asks = 0;
@@ -69,6 +71,21 @@ export class Reconciler {
       onFailed: (name, epoch, error, intact) =>
         this.#feed({ type: 'failed', name, epoch, error, intact }),
     });
+  }
+
+  start(): void {
+    this.#work();
+  }
+
+  /** A deployment of that name is wanted, or is just being ended. */
+  keeps(name: string): boolean {
+    const view = this.view(name);
+    return view !== undefined && (view.row.wanted === 'up' || view.phase.type !== 'idle');
+  }
+
+  /** What of it runs now. */
+  running(name: string): Deployment | undefined {
+    return this.#running.deployment(name);
   }
 
   get views(): readonly DeploymentView[] {

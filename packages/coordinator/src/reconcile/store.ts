@@ -7,6 +7,8 @@ export interface WantedChanges {
 }
 
 export interface WantedStore {
+  /** It outlives the coordinator, so engines may as well. */
+  readonly lasting: boolean;
   rows(): readonly WantedDeployment[];
   drainingNodes(): ReadonlySet<string>;
   /** All or nothing; kept, whatever happens, when it returns. Throws when it can't be. */
@@ -18,6 +20,7 @@ export function memoryStore(): WantedStore {
   const rows = new Map<string, WantedDeployment>();
   const draining = new Set<string>();
   return {
+    lasting: false,
     rows: () => [...rows.values()],
     drainingNodes: () => draining,
     save(changes) {

@@ -32,6 +32,10 @@ export const DeploymentState = {
   DEPLOYMENT_STATE_READY: 2,
   DEPLOYMENT_STATE_FAILED: 3,
   DEPLOYMENT_STATE_STOPPING: 4,
+  /** DEPLOYMENT_STATE_WAITING - Wanted, but not up: for a node, or for the next attempt; `error` says which. It goes on by itself. */
+  DEPLOYMENT_STATE_WAITING: 5,
+  /** DEPLOYMENT_STATE_DRAINING - It leaves a node: running answers end, new ones wait. */
+  DEPLOYMENT_STATE_DRAINING: 6,
 } as const;
 
 export type DeploymentState = typeof DeploymentState[keyof typeof DeploymentState];
@@ -42,6 +46,8 @@ export namespace DeploymentState {
   export type DEPLOYMENT_STATE_READY = typeof DeploymentState.DEPLOYMENT_STATE_READY;
   export type DEPLOYMENT_STATE_FAILED = typeof DeploymentState.DEPLOYMENT_STATE_FAILED;
   export type DEPLOYMENT_STATE_STOPPING = typeof DeploymentState.DEPLOYMENT_STATE_STOPPING;
+  export type DEPLOYMENT_STATE_WAITING = typeof DeploymentState.DEPLOYMENT_STATE_WAITING;
+  export type DEPLOYMENT_STATE_DRAINING = typeof DeploymentState.DEPLOYMENT_STATE_DRAINING;
 }
 
 export const DeployPhase = {
@@ -109,6 +115,8 @@ export interface NodeStatus {
   /** Seconds since the last heartbeat; negative when there was none. */
   heartbeatAgeSeconds: number;
   violations: number;
+  /** Taken out of service. */
+  draining: boolean;
 }
 
 export interface DeploymentStatus {
@@ -125,7 +133,11 @@ export interface DeploymentStatus {
   sequencesActive: number;
   requestsQueued: number;
   /** Why it failed. */
-  error: ErrorDetail | undefined;
+  error:
+    | ErrorDetail
+    | undefined;
+  /** It comes back by itself. */
+  kept: boolean;
 }
 
 export interface StageStatus {
@@ -154,6 +166,11 @@ export interface DeployRequest {
   runCanary: boolean;
   /** No text engine: prompts are token ids (random models without a vocabulary). */
   noText: boolean;
+  /**
+   * Wanted from now on, until `Undeploy`: whatever is restarted, it comes back by itself. Once that is kept, cancelling
+   * ends only the telling.
+   */
+  keep: boolean;
   /** The name of an imported model, in place of a path. Its file may be away if the nodes hold its layers. */
   model: string;
 }
@@ -195,6 +212,40 @@ export interface UndeployRequest {
 }
 
 export interface UndeployResponse {
+}
+
+export interface DrainNodeRequest {
+  node: string;
+  /** How long running answers may go on; 0: the coordinator's default. */
+  timeoutSeconds: number;
+}
+
+export interface DrainNodeResponse {
+  event:
+    | //
+    /** It is kept: the node takes nothing new, these deployments leave it. */
+    { $case: "accepted"; value: DrainAccepted }
+    | { $case: "progress"; value: DrainProgress }
+    | //
+    /** One of them is up without the node. */
+    { $case: "moved"; value: DeploymentStatus }
+    | undefined;
+}
+
+export interface DrainAccepted {
+  deployments: string[];
+}
+
+export interface DrainProgress {
+  deployment: string;
+  progress: DeployProgress | undefined;
+}
+
+export interface ResumeNodeRequest {
+  node: string;
+}
+
+export interface ResumeNodeResponse {
 }
 
 /** Unset fields: the defaults of packages/protocol/src/sampling.ts. */
@@ -580,6 +631,7 @@ function createBaseNodeStatus(): NodeStatus {
     agentPid: 0,
     heartbeatAgeSeconds: 0,
     violations: 0,
+    draining: false,
   };
 }
 
@@ -623,6 +675,9 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     }
     if (message.violations !== 0) {
       writer.uint32(104).uint64(message.violations);
+    }
+    if (message.draining !== false) {
+      writer.uint32(136).bool(message.draining);
     }
     return writer;
   },
@@ -744,6 +799,14 @@ export const NodeStatus: MessageFns<NodeStatus> = {
             message.violations = longToNumber(reader.uint64());
             continue;
           }
+          case 17: {
+            if (tag !== 136) {
+              break;
+            }
+
+            message.draining = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -778,6 +841,7 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     message.agentPid = object.agentPid ?? 0;
     message.heartbeatAgeSeconds = object.heartbeatAgeSeconds ?? 0;
     message.violations = object.violations ?? 0;
+    message.draining = object.draining ?? false;
     return message;
   },
 };
@@ -797,6 +861,7 @@ function createBaseDeploymentStatus(): DeploymentStatus {
     sequencesActive: 0,
     requestsQueued: 0,
     error: undefined,
+    kept: false,
   };
 }
 
@@ -840,6 +905,9 @@ export const DeploymentStatus: MessageFns<DeploymentStatus> = {
     }
     if (message.error !== undefined) {
       ErrorDetail.encode(message.error, writer.uint32(106).fork()).join();
+    }
+    if (message.kept !== false) {
+      writer.uint32(112).bool(message.kept);
     }
     return writer;
   },
@@ -961,6 +1029,14 @@ export const DeploymentStatus: MessageFns<DeploymentStatus> = {
             message.error = ErrorDetail.decode(reader, reader.uint32());
             continue;
           }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.kept = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -995,6 +1071,7 @@ export const DeploymentStatus: MessageFns<DeploymentStatus> = {
     message.error = (object.error !== undefined && object.error !== null)
       ? ErrorDetail.fromPartial(object.error)
       : undefined;
+    message.kept = object.kept ?? false;
     return message;
   },
 };
@@ -1147,6 +1224,7 @@ function createBaseDeployRequest(): DeployRequest {
     context: undefined,
     runCanary: false,
     noText: false,
+    keep: false,
     model: "",
   };
 }
@@ -1177,6 +1255,9 @@ export const DeployRequest: MessageFns<DeployRequest> = {
     }
     if (message.noText !== false) {
       writer.uint32(56).bool(message.noText);
+    }
+    if (message.keep !== false) {
+      writer.uint32(72).bool(message.keep);
     }
     if (message.model !== "") {
       writer.uint32(66).string(message.model);
@@ -1263,6 +1344,14 @@ export const DeployRequest: MessageFns<DeployRequest> = {
             message.noText = reader.bool();
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.keep = reader.bool();
+            continue;
+          }
           case 8: {
             if (tag !== 66) {
               break;
@@ -1297,6 +1386,7 @@ export const DeployRequest: MessageFns<DeployRequest> = {
       : undefined;
     message.runCanary = object.runCanary ?? false;
     message.noText = object.noText ?? false;
+    message.keep = object.keep ?? false;
     message.model = object.model ?? "";
     return message;
   },
@@ -1802,6 +1892,393 @@ export const UndeployResponse: MessageFns<UndeployResponse> = {
   },
   fromPartial(_: DeepPartial<UndeployResponse>): UndeployResponse {
     const message = createBaseUndeployResponse();
+    return message;
+  },
+};
+
+function createBaseDrainNodeRequest(): DrainNodeRequest {
+  return { node: "", timeoutSeconds: 0 };
+}
+
+export const DrainNodeRequest: MessageFns<DrainNodeRequest> = {
+  encode(message: DrainNodeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.timeoutSeconds !== 0) {
+      writer.uint32(16).uint32(message.timeoutSeconds);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DrainNodeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrainNodeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.timeoutSeconds = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DrainNodeRequest>): DrainNodeRequest {
+    return DrainNodeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DrainNodeRequest>): DrainNodeRequest {
+    const message = createBaseDrainNodeRequest();
+    message.node = object.node ?? "";
+    message.timeoutSeconds = object.timeoutSeconds ?? 0;
+    return message;
+  },
+};
+
+function createBaseDrainNodeResponse(): DrainNodeResponse {
+  return { event: undefined };
+}
+
+export const DrainNodeResponse: MessageFns<DrainNodeResponse> = {
+  encode(message: DrainNodeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.event?.$case) {
+      case "accepted":
+        DrainAccepted.encode(message.event.value, writer.uint32(10).fork()).join();
+        break;
+      case "progress":
+        DrainProgress.encode(message.event.value, writer.uint32(18).fork()).join();
+        break;
+      case "moved":
+        DeploymentStatus.encode(message.event.value, writer.uint32(26).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DrainNodeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrainNodeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.event = { $case: "accepted", value: DrainAccepted.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.event = { $case: "progress", value: DrainProgress.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.event = { $case: "moved", value: DeploymentStatus.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DrainNodeResponse>): DrainNodeResponse {
+    return DrainNodeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DrainNodeResponse>): DrainNodeResponse {
+    const message = createBaseDrainNodeResponse();
+    switch (object.event?.$case) {
+      case "accepted": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "accepted", value: DrainAccepted.fromPartial(object.event.value) };
+        }
+        break;
+      }
+      case "progress": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "progress", value: DrainProgress.fromPartial(object.event.value) };
+        }
+        break;
+      }
+      case "moved": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "moved", value: DeploymentStatus.fromPartial(object.event.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseDrainAccepted(): DrainAccepted {
+  return { deployments: [] };
+}
+
+export const DrainAccepted: MessageFns<DrainAccepted> = {
+  encode(message: DrainAccepted, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.deployments) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DrainAccepted {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrainAccepted();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.deployments.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DrainAccepted>): DrainAccepted {
+    return DrainAccepted.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DrainAccepted>): DrainAccepted {
+    const message = createBaseDrainAccepted();
+    message.deployments = object.deployments?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseDrainProgress(): DrainProgress {
+  return { deployment: "", progress: undefined };
+}
+
+export const DrainProgress: MessageFns<DrainProgress> = {
+  encode(message: DrainProgress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.deployment !== "") {
+      writer.uint32(10).string(message.deployment);
+    }
+    if (message.progress !== undefined) {
+      DeployProgress.encode(message.progress, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DrainProgress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrainProgress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.deployment = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.progress = DeployProgress.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DrainProgress>): DrainProgress {
+    return DrainProgress.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DrainProgress>): DrainProgress {
+    const message = createBaseDrainProgress();
+    message.deployment = object.deployment ?? "";
+    message.progress = (object.progress !== undefined && object.progress !== null)
+      ? DeployProgress.fromPartial(object.progress)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseResumeNodeRequest(): ResumeNodeRequest {
+  return { node: "" };
+}
+
+export const ResumeNodeRequest: MessageFns<ResumeNodeRequest> = {
+  encode(message: ResumeNodeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResumeNodeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResumeNodeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ResumeNodeRequest>): ResumeNodeRequest {
+    return ResumeNodeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ResumeNodeRequest>): ResumeNodeRequest {
+    const message = createBaseResumeNodeRequest();
+    message.node = object.node ?? "";
+    return message;
+  },
+};
+
+function createBaseResumeNodeResponse(): ResumeNodeResponse {
+  return {};
+}
+
+export const ResumeNodeResponse: MessageFns<ResumeNodeResponse> = {
+  encode(_: ResumeNodeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResumeNodeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResumeNodeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ResumeNodeResponse>): ResumeNodeResponse {
+    return ResumeNodeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ResumeNodeResponse>): ResumeNodeResponse {
+    const message = createBaseResumeNodeResponse();
     return message;
   },
 };
@@ -4433,6 +4910,26 @@ export const OperatorServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    /**
+     * Takes a node out of service: deployments that are kept move to the others, requests wait meanwhile. Refused before
+     * anything is touched when the others have no room. Once it is kept, cancelling ends only the telling.
+     */
+    drainNode: {
+      name: "DrainNode",
+      requestType: DrainNodeRequest as typeof DrainNodeRequest,
+      requestStream: false,
+      responseType: DrainNodeResponse as typeof DrainNodeResponse,
+      responseStream: true,
+      options: {},
+    },
+    resumeNode: {
+      name: "ResumeNode",
+      requestType: ResumeNodeRequest as typeof ResumeNodeRequest,
+      requestStream: false,
+      responseType: ResumeNodeResponse as typeof ResumeNodeResponse,
+      responseStream: false,
+      options: {},
+    },
     /** One answer; ends with `done`. Cancelling frees the sequence. */
     generate: {
       name: "Generate",
@@ -4511,6 +5008,18 @@ export interface OperatorServiceImplementation<CallContextExt = {}> {
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<DeployResponse>>;
   undeploy(request: UndeployRequest, context: CallContext & CallContextExt): Promise<DeepPartial<UndeployResponse>>;
+  /**
+   * Takes a node out of service: deployments that are kept move to the others, requests wait meanwhile. Refused before
+   * anything is touched when the others have no room. Once it is kept, cancelling ends only the telling.
+   */
+  drainNode(
+    request: DrainNodeRequest,
+    context: CallContext & CallContextExt,
+  ): ServerStreamingMethodResult<DeepPartial<DrainNodeResponse>>;
+  resumeNode(
+    request: ResumeNodeRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<ResumeNodeResponse>>;
   /** One answer; ends with `done`. Cancelling frees the sequence. */
   generate(
     request: GenerateRequest,
@@ -4554,6 +5063,18 @@ export interface OperatorServiceClient<CallOptionsExt = {}> {
   /** Checks, cuts, sends, loads; progress all the way, ends with `ready`. Cancelling undoes what was begun. */
   deploy(request: DeepPartial<DeployRequest>, options?: CallOptions & CallOptionsExt): AsyncIterable<DeployResponse>;
   undeploy(request: DeepPartial<UndeployRequest>, options?: CallOptions & CallOptionsExt): Promise<UndeployResponse>;
+  /**
+   * Takes a node out of service: deployments that are kept move to the others, requests wait meanwhile. Refused before
+   * anything is touched when the others have no room. Once it is kept, cancelling ends only the telling.
+   */
+  drainNode(
+    request: DeepPartial<DrainNodeRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): AsyncIterable<DrainNodeResponse>;
+  resumeNode(
+    request: DeepPartial<ResumeNodeRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<ResumeNodeResponse>;
   /** One answer; ends with `done`. Cancelling frees the sequence. */
   generate(
     request: DeepPartial<GenerateRequest>,

@@ -14,6 +14,8 @@ export const COORDINATOR_CONFIG = z.strictObject({
     .max(NODES_MAX),
   /** Remembers the digests of models and slices. */
   cache_folder: z.string().min(1),
+  /** A home whose database keeps what is wanted, so that it outlives the coordinator. */
+  state_home: z.string().min(1).optional(),
 });
 
 export type CoordinatorConfig = z.infer<typeof COORDINATOR_CONFIG>;

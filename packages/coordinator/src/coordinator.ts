@@ -1,5 +1,6 @@
 /** One coordinator: the cluster's state and the server, put together, and taken apart again. */
 import type { Identity, Logger } from '@minikeep/protocol';
+import { Home, State } from '@minikeep/state';
 import {
   RawDataPlaneDefinition,
   RawPieceDefinition,
@@ -13,6 +14,8 @@ import { OperatorServiceDefinition } from '@minikeep/protocol/v1';
 import { Cluster } from './cluster.ts';
 import type { CoordinatorConfig } from './config.ts';
 import { operatorService } from './operator-service.ts';
+import { homeStore } from './reconcile/home-store.ts';
+import type { WantedStore } from './reconcile/store.ts';
 
 /** Operators ask; the last stages' nodes send results (which node, the stream itself checks). */
 const ACCESS: AccessRules = {
@@ -37,7 +40,9 @@ export async function startCoordinator(
   const credentials = await readCredentials(config.credentials);
   const identity: Identity = { cluster: config.cluster, role: 'coordinator', name: config.name };
   let address = '';
+  const kept = config.state_home === undefined ? undefined : openKept(config.state_home);
   const cluster = new Cluster({
+    ...(kept === undefined ? {} : { store: kept.store }),
     cluster: config.cluster,
     identity,
     version,
@@ -57,6 +62,7 @@ export async function startCoordinator(
     log('info', 'stopping', { reason });
     await cluster.close();
     server.forceShutdown();
+    kept?.close();
   };
   try {
     const port = await listen(server, config.listen, credentials, [access]);
@@ -68,4 +74,20 @@ export async function startCoordinator(
   cluster.start();
   log('info', 'listening', { address });
   return { address, stop };
+}
+
+/** Throws `home.*`, `state.*`. */
+function openKept(folder: string): { readonly store: WantedStore; close(): void } {
+  const home = Home.open(folder);
+  try {
+    const state = State.open(home, Date.now);
+    const close = (): void => {
+      state.close();
+      home.close();
+    };
+    return { store: homeStore(state), close };
+  } catch (error) {
+    home.close();
+    throw error;
+  }
 }

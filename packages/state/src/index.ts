@@ -1,4 +1,5 @@
 /** What a node keeps: its home, its keys, its database and the event log. */
+export * from './deployments.ts';
 export * from './events.ts';
 export * from './home.ts';
 export * from './key-files.ts';

@@ -121,6 +121,8 @@ export function availability(
     // A coordinator that has just started gives its nodes a moment.
     if (!there.tried) return 'hold';
     if (!there.up) return waitingFor(name, node, there.error);
+    // Its engines may run: that is known in a moment.
+    if (phase.type === 'idle' && there.parts === undefined) return 'hold';
   }
   return notReady(name, error);
 }

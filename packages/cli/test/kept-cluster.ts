@@ -5,8 +5,6 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import type { AgentConfig } from '@minikeep/agent';
-import type { CoordinatorConfig } from '@minikeep/coordinator';
 import { connect, type CredentialPems } from '@minikeep/protocol/rpc';
 import {
   ExactMode,
@@ -15,6 +13,7 @@ import {
   type DeploymentStatus,
 } from '@minikeep/protocol/v1';
 import { Home, State } from '@minikeep/state';
+import { expect } from 'vitest';
 import { ChildProcess } from '../src/child-process.ts';
 import type { LocalCluster } from '../src/local-cluster.ts';
 import { DIST, alive, credentials, start, type Cache } from './cluster-helpers.ts';
@@ -45,7 +44,8 @@ export class KeptCluster {
   static async start(nodes: number, model: string, cache: Cache): Promise<KeptCluster> {
     const local = await start(nodes, cache);
     const kept = new KeptCluster(local, model, await credentials(local, 'operator', 'local'));
-    process.kill(local.coordinator.pid, 'SIGKILL');
+    kept.#pids.set('coordinator', local.coordinator.pid);
+    await kept.killCoordinator();
     kept.#rows();
     await kept.startCoordinator();
     return kept;
@@ -61,7 +61,7 @@ export class KeptCluster {
 
   async startCoordinator(): Promise<void> {
     const { cluster } = this.local.authority;
-    const config = this.#config<CoordinatorConfig>('coordinator');
+    const config = this.#config('coordinator');
     const { address } = await this.#run('coordinator', 'coordinator', {
       ...config,
       listen: this.local.coordinator.address,
@@ -79,16 +79,15 @@ export class KeptCluster {
     this.now = { ...this.local, operator: connection.client };
   }
 
-  killCoordinator(): void {
-    this.kill('coordinator');
+  async killCoordinator(): Promise<void> {
+    await this.kill('coordinator');
   }
 
   /** SIGKILL; resolves when the process is gone. */
-  kill(name: string): void {
+  async kill(name: string): Promise<void> {
     const pid = this.pid(name);
     process.kill(pid, 'SIGKILL');
-    // A dead process's sockets are closed before its parent hears of it.
-    for (const until = Date.now() + 5_000; alive(pid) && Date.now() < until;);
+    await expect.poll(() => alive(pid), { timeout: 10_000, interval: 5 }).toBe(false);
   }
 
   pid(name: string): number {
@@ -98,7 +97,7 @@ export class KeptCluster {
   /** As after a reboot: a new agent on the same store, at the same address. */
   async startAgent(name: string): Promise<void> {
     const address = this.local.nodes.find((node) => node.name === name)?.address ?? '';
-    const config = this.#config<AgentConfig>(name);
+    const config = this.#config(name);
     await this.#run('agent', name, { ...config, listen: address });
   }
 
@@ -162,8 +161,9 @@ export class KeptCluster {
     home.close();
   }
 
-  #config<T>(name: string): T {
-    return JSON.parse(readFileSync(path.join(this.local.folder, name, 'config.json'), 'utf8')) as T;
+  #config(name: string): object {
+    const file = path.join(this.local.folder, name, 'config.json');
+    return JSON.parse(readFileSync(file, 'utf8')) as object;
   }
 
   async #run(program: string, name: string, config: object): Promise<{ address: string }> {

@@ -37,12 +37,10 @@ describe('a deployment that is kept', () => {
     for (let life = 0; life < 3; life++) {
       // Killed with steps in every stage: sequences are open, results on their way.
       const cut = [0, 1].map((n) =>
-        failure(
-          ask(cluster.now, tokens([...PROMPT, n]), { deployment: NAME, maxTokens: 400 }),
-        ),
+        failure(ask(cluster.now, tokens([...PROMPT, n]), { deployment: NAME, maxTokens: 400 })),
       );
       await expect.poll(async () => (await cluster.status())?.sequencesActive, WAIT).toBe(2);
-      cluster.killCoordinator();
+      await cluster.killCoordinator();
       await Promise.all(cut);
       await cluster.startCoordinator();
       // Not waited for: a request that comes at once is held until the engines are attached.
@@ -59,7 +57,7 @@ describe('a deployment that is kept', () => {
   it('comes back after a node was restarted, in a new epoch, and says meanwhile which it waits for', async () => {
     const before = await cluster.up();
     const fresh = await answer();
-    cluster.kill('node-2');
+    await cluster.kill('node-2');
     await expect
       .poll(async () => (await cluster.status())?.error?.code, WAIT)
       .toBe('deployment.waiting');

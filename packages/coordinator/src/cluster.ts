@@ -159,7 +159,11 @@ export class Cluster {
       await this.reconciler.down(name, signal);
       return;
     }
-    const deployment = this.deployment(name);
+    await this.discard(this.deployment(name));
+  }
+
+  /** Ends a deployment that is not kept. */
+  async discard(deployment: Deployment): Promise<void> {
     await deployment.end();
     this.#forget(deployment);
   }

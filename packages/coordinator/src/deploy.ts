@@ -9,6 +9,7 @@ import {
 } from '@minikeep/protocol/v1';
 import { runCanaries } from './canaries.ts';
 import type { Cluster } from './cluster.ts';
+import type { Deployment } from './deployment.ts';
 import { planDeployment, type DeploymentPlan } from './deployment-plan.ts';
 import { requireModels } from './models.ts';
 import type { NodeLink } from './node-link.ts';
@@ -40,20 +41,27 @@ export async function* deploy(
     () => events.end(),
     (error: unknown) => events.end(toMinikeepError(error)),
   );
+  let told = false;
   try {
-    yield* events;
+    for await (const event of events) {
+      told ||= event.event?.$case === 'ready' && !signal.aborted;
+      yield event;
+    }
   } finally {
     // Whoever asked may be gone: the abort signal ends the work, and this waits until nothing is left of it.
-    await work.catch(() => {});
+    const made = await work.catch(() => {});
+    // It was called off while its last step was done: nobody knows that it is up.
+    if (!told && made !== undefined) await cluster.discard(made);
   }
 }
 
+/** Returns the deployment, unless it is one that is kept. */
 async function run(
   cluster: Cluster,
   request: DeployRequest,
   tell: (event: DeployEvent) => void,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<Deployment | undefined> {
   const started = performance.now();
   const progress = (phase: DeployPhase, doneBytes: number, totalBytes: number): void =>
     tell({
@@ -94,15 +102,17 @@ async function run(
   }
   const onProgress = (value: DeployProgress): void => tell({ $case: 'progress', value });
   const { name } = request;
+  let deployment: Deployment | undefined;
   if (request.keep) {
     const model = request.model === '' ? name : request.model;
     await bringUpKept(cluster, name, model, plan, onProgress, signal);
   } else {
-    const deployment = await cluster.begin({ name, shape: plan, onProgress });
+    deployment = await cluster.begin({ name, shape: plan, onProgress });
     await deployment.start(plan, signal);
   }
   const totalSeconds = (performance.now() - started) / 1000;
   tell({ $case: 'ready', value: { deployment: cluster.statusOf(name), totalSeconds } });
+  return deployment;
 }
 
 /** Those asked for; else all that are in service. */

@@ -88,8 +88,7 @@ export async function planDeployment(
       `${wish.cuts.length + 1} stages need as many nodes, there are ${nodes.length}`,
       { next: 'Give fewer cuts, or more nodes.', exitCode: EXIT.usage },
     );
-  const cuts =
-    wish.placed === true ? wish.cuts : placeLayers(model, nodes, hellos, context, wish);
+  const cuts = wish.placed === true ? wish.cuts : placeLayers(model, nodes, hellos, context, wish);
   const slices = planSlices(model, cuts);
   const embedding = slices.find((s) => s.kind === 'embedding');
   const stages = slices
@@ -160,7 +159,9 @@ function placeLayers(
 ): readonly number[] {
   const used = cuts.length > 0 ? nodes.slice(0, cuts.length + 1) : nodes;
   const machines = new Set(hellos.map((hello) => hello.machine));
-  const budgets = used.map((node, i) => budgetOf(hellos[i], node.heartbeat?.memoryAvailableBytes, freed?.get(node.name)));
+  const budgets = used.map((node, i) =>
+    budgetOf(hellos[i], node.heartbeat?.memoryAvailableBytes, freed?.get(node.name)),
+  );
   const placement = plan(
     modelFacts(model),
     used.map((node, i) => ({ name: node.name, budgetBytes: budgets[i] ?? 0 })),

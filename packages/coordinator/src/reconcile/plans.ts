@@ -115,9 +115,7 @@ async function planMove(
     try {
       const wish = { ...wishOf(placement, options), cuts: [], freed };
       const nodes = order.slice(0, count);
-      return placementOf(
-        await planDeployment(wish, nodes, options.library, noProgress, signal),
-      );
+      return placementOf(await planDeployment(wish, nodes, options.library, noProgress, signal));
     } catch (thrown) {
       signal.throwIfAborted();
       why = toMinikeepError(thrown);

@@ -243,9 +243,7 @@ export class Reconciler {
   #save(effects: readonly ReconcileEffect[]): MinikeepError | undefined {
     const rows = effects.flatMap((e) => (e.type === 'save' ? [e.row] : []));
     const draining = new Map(
-      effects.flatMap((e) =>
-        e.type === 'save_draining' ? [[e.node, e.draining] as const] : [],
-      ),
+      effects.flatMap((e) => (e.type === 'save_draining' ? [[e.node, e.draining] as const] : [])),
     );
     if (rows.length === 0 && draining.size === 0) return undefined;
     try {

@@ -44,7 +44,7 @@ interface Epoch {
 /** A request's hold on a deployment: released when it has ended. */
 export interface Lease {
   readonly deployment: Deployment;
-  release(): void;
+  readonly release: () => void;
 }
 
 export class Running {
@@ -164,11 +164,16 @@ export class Running {
       onPlaced: (digests) =>
         this.#options.onPlaced({ ...row, placement: withDigests(row.placement, digests) }),
       onFailed: (error) => {
-        // While it is brought up, that says so itself.
-        void running.work.then(() => this.#failed(name, running, error));
+        void this.#failedLater(name, running, error);
         return INTACT.has(error.code) ? 'keep_engines' : 'end_engines';
       },
     });
+  }
+
+  /** While it is brought up, that says so itself. */
+  async #failedLater(name: string, running: Epoch, error: MinikeepError): Promise<void> {
+    await running.work;
+    await this.#failed(name, running, error);
   }
 
   /** Told when its engines are ended, if they are to be; once. */

@@ -8,6 +8,7 @@ import {
   PROTOCOL_VERSION,
   toMinikeepError,
 } from '@minikeep/protocol';
+import type { RevokedSerials } from '@minikeep/protocol/rpc';
 import type {
   AgentServiceImplementation,
   HelloResponse,
@@ -39,6 +40,8 @@ export interface AgentServiceOptions {
   readonly sandbox: Promise<NonNullable<HelloResponse['sandbox']>>;
   readonly sandboxOff: boolean;
   readonly machine: string;
+  /** Shuts certificates out; returns how many calls that ended. */
+  revoke(list: RevokedSerials): number;
 }
 
 export function agentService(options: AgentServiceOptions): AgentServiceImplementation {
@@ -134,6 +137,10 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
     },
 
     canary: (_, context) => options.canary.run(context.signal),
+
+    async revoke({ revoked }) {
+      return { ended: revoked === undefined ? 0 : options.revoke(revoked) };
+    },
   };
 }
 

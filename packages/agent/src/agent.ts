@@ -7,8 +7,10 @@ import {
   makeServer,
   RawDataPlaneDefinition,
   RawPieceDefinition,
-  readCredentials,
   type AccessRules,
+  type CredentialPems,
+  type Listening,
+  type RevokedSerials,
 } from '@minikeep/protocol/rpc';
 import { AgentServiceDefinition, type HelloResponse } from '@minikeep/protocol/v1';
 import { agentService } from './agent-service.ts';
@@ -30,6 +32,9 @@ const ACCESS: AccessRules = {
 };
 
 export interface AgentParts {
+  readonly credentials: CredentialPems;
+  /** Keeps a newer list of who is shut out, before it is acted on; nothing for a throw-away cluster. */
+  onRevoked?(list: RevokedSerials): void;
   readonly platform: SandboxPlatform;
   readonly canary: NodeCanary;
   readonly sandbox: Promise<NonNullable<HelloResponse['sandbox']>>;
@@ -40,14 +45,18 @@ export interface AgentParts {
 export interface RunningAgent {
   /** host:port that neighbours and the coordinator reach. */
   readonly address: string;
+  /** What handshakes use can be renewed. */
+  readonly listening: Listening;
   /** Kills every engine, ends every stream, lets go of every slice. */
   stop(reason: string): Promise<void>;
 }
 
-/** Starts an agent. Throws `store.unusable`, `identity.files_unreadable`, `identity.files_invalid`, `listen.*`. */
-export async function startAgent(config: AgentConfig, parts: AgentParts): Promise<RunningAgent> {
-  const { log } = parts;
-  const credentials = await readCredentials(config.credentials);
+/** Starts an agent. Throws `store.unusable`, `listen.*`. */
+export async function startAgent(
+  config: Omit<AgentConfig, 'credentials' | 'end_with_stdin' | 'temporary_folder'>,
+  parts: AgentParts,
+): Promise<RunningAgent> {
+  const { log, credentials } = parts;
   const store = await SliceStore.open(config.store.folder, config.store.bytes_max);
   const hub = new EventHub();
   const hosts = new Hosts({
@@ -76,13 +85,20 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
       sandbox: parts.sandbox,
       sandboxOff: config.unsafe_no_sandbox,
       machine: await machineId(),
+      revoke(list) {
+        const { revocations } = credentials;
+        if (revocations === undefined || list.epoch <= revocations.epoch) return 0;
+        parts.onRevoked?.(list);
+        return revocations.apply(list) ?? 0;
+      },
     }),
   );
   server.add(RawDataPlaneDefinition, { frames: dataPlane(hosts) });
   server.add(RawPieceDefinition, pieces.service);
-  const access = accessInterceptor(config.cluster, ACCESS, (refusal) =>
-    log('warn', 'a call was refused', { ...refusal }),
-  );
+  const access = accessInterceptor(config.cluster, ACCESS, {
+    onRefused: (refusal) => log('warn', 'a call was refused', { ...refusal }),
+    ...(credentials.revocations === undefined ? {} : { revocations: credentials.revocations }),
+  });
   const stop = async (reason: string): Promise<void> => {
     log('info', 'stopping', { reason });
     await hosts.close(reason);
@@ -90,17 +106,18 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
     server.forceShutdown();
     await store.close();
   };
+  let listening: Listening;
   try {
-    const port = await listen(server, config.listen, credentials, [access]);
+    listening = await listen(server, config.listen, credentials, [access]);
     const host = config.listen.slice(0, config.listen.lastIndexOf(':'));
     if (host === '') throw badListen(config.listen);
-    address = `${host}:${port}`;
+    address = `${host}:${listening.port}`;
   } catch (error) {
     await stop('it could not listen');
     throw error;
   }
   log('info', 'listening', { address });
-  return { address, stop };
+  return { address, listening, stop };
 }
 
 function badListen(address: string): MinikeepError {

@@ -13,7 +13,10 @@ export interface NodeCanary {
 const EVENTS_MAX = 5_000;
 
 /** Fails with `canary.busy` while another run is under way, else as `runCanary`. */
-export function nodeCanary(platform: SandboxPlatform, config: AgentConfig): NodeCanary {
+export function nodeCanary(
+  platform: SandboxPlatform,
+  config: Pick<AgentConfig, 'node' | 'program_folder' | 'store'>,
+): NodeCanary {
   let busy = false;
   return {
     async *run(signal) {

@@ -13,3 +13,14 @@ export const AGENT_CONFIG = z.strictObject({
 });
 
 export type AgentConfig = z.infer<typeof AGENT_CONFIG>;
+
+/** Of a cluster that stays: the home holds the rest. */
+export const HOME_AGENT_CONFIG = z.strictObject({
+  home: z.string().min(1),
+  store: AGENT_CONFIG.shape.store,
+  program_folder: AGENT_CONFIG.shape.program_folder,
+  unsafe_no_sandbox: AGENT_CONFIG.shape.unsafe_no_sandbox,
+  end_with_stdin: AGENT_CONFIG.shape.end_with_stdin,
+});
+
+export type HomeAgentConfig = z.infer<typeof HOME_AGENT_CONFIG>;

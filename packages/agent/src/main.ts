@@ -1,9 +1,11 @@
-/** The agent's process: `agent.mjs CONFIG.json`. */
+/** The agent's process: `agent.mjs CONFIG.json`, or `--home CONFIG.json` for a cluster that stays. */
 import { MINIKEEP_VERSION, makeLogger, runProcess } from '@minikeep/protocol';
 import { readConfig } from '@minikeep/protocol/config';
+import { readCredentials } from '@minikeep/protocol/rpc';
 import { startAgent } from './agent.ts';
 import { nodeCanary } from './canary.ts';
-import { AGENT_CONFIG } from './config.ts';
+import { AGENT_CONFIG, HOME_AGENT_CONFIG } from './config.ts';
+import { startHomeAgent } from './home-agent.ts';
 import { platformFor, supportOf } from './platform.ts';
 
 const log = makeLogger('agent');
@@ -11,9 +13,19 @@ const log = makeLogger('agent');
 await runProcess({
   log,
   async start() {
-    const config = await readConfig(AGENT_CONFIG, process.argv[2] ?? '', 'agent');
+    const [, , file = '', homeFile = ''] = process.argv;
+    if (file === '--home') {
+      const config = await readConfig(HOME_AGENT_CONFIG, homeFile, 'agent');
+      return {
+        running: await startHomeAgent(config, MINIKEEP_VERSION, log),
+        endWithStdin: config.end_with_stdin,
+        temporaryFolder: undefined,
+      };
+    }
+    const config = await readConfig(AGENT_CONFIG, file, 'agent');
     const platform = platformFor(config.unsafe_no_sandbox);
     const running = await startAgent(config, {
+      credentials: await readCredentials(config.credentials),
       platform,
       canary: nodeCanary(platform, config),
       sandbox: supportOf(platform),

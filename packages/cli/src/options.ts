@@ -45,3 +45,18 @@ export function collect(
     return [...before, text];
   };
 }
+
+const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_400 };
+
+/** "90s", "30m", "12h", "2d" → seconds. */
+export function duration(minSeconds: number, maxSeconds: number): (text: string) => number {
+  return (text) => {
+    const match = /^(\d{1,7})([smhd])$/.exec(text);
+    const seconds = Number(match?.[1]) * (UNITS[match?.[2] ?? ''] ?? Number.NaN);
+    if (!(seconds >= minSeconds && seconds <= maxSeconds))
+      throw new InvalidArgumentError(
+        `It must be a time like 90s, 30m, 12h or 2d, from ${minSeconds} s to ${maxSeconds / 86_400} days.`,
+      );
+    return seconds;
+  };
+}

@@ -10,6 +10,7 @@ import {
 } from '@minikeep/protocol';
 import { Command, Option } from 'commander';
 import { addBundle } from './bundle-program.ts';
+import { addClusterCommands } from './cluster-program.ts';
 import type { CommandContext, CommonFlags } from './command-context.ts';
 import type { DemoFlags } from './commands/demo.ts';
 import type { PlanFlags } from './commands/plan.ts';
@@ -52,6 +53,7 @@ Errors have a code and say what to do next. Exit codes: 0 ok, 1 failed, 2 usage,
   addCanary(program, context, ended);
   addBundle(program, context, ended);
   addDemo(program, context, ended);
+  addClusterCommands(program, context, ended);
   for (const command of leaves(program)) {
     if (command.name() !== DEMO) command.addOption(jsonOption());
     command.addOption(verboseOption());

@@ -26,13 +26,23 @@ export interface ClusterOptions {
   readonly cluster: string;
   readonly identity: Identity;
   readonly version: string;
-  readonly nodes: readonly { readonly name: string; readonly address: string }[];
+  readonly nodes: readonly { readonly name: string; readonly addresses: readonly string[] }[];
   readonly credentials: CredentialPems;
   readonly cacheFolder: string;
   /** Keeps what is wanted; default: in memory. */
   readonly store?: WantedStore;
+  /** What people call the cluster, and the node that the coordinator runs on; empty for a throw-away one. */
+  readonly label?: { readonly name: string; readonly node: string };
+  /** What the cluster's members said of themselves; nothing for a throw-away one. */
+  facts?(node: string): NodeFacts | undefined;
   /** Where the last stage sends results; known once the coordinator listens. */
   address(): string;
+}
+
+/** What is known of a node apart from its link. */
+export interface NodeFacts {
+  readonly clockAheadSeconds: number;
+  readonly certificateEndsAtMs: number;
 }
 
 export class Cluster {
@@ -45,16 +55,15 @@ export class Cluster {
   readonly violations = new ViolationLog();
   /** Deployments that are kept: wanted, whatever is restarted. */
   readonly reconciler: Reconciler;
-  readonly nodes: readonly NodeLink[];
   readonly #store: WantedStore;
   readonly #options: ClusterOptions;
+  #nodes: readonly NodeLink[] = [];
   readonly #deployments = new Map<string, Deployment>();
   #epoch = 0;
 
   constructor(options: ClusterOptions) {
     this.#options = options;
     this.library = new ModelLibrary(options.cacheFolder);
-    const { cluster, credentials } = options;
     this.#store = options.store ?? memoryStore();
     this.reconciler = new Reconciler({
       store: this.#store,
@@ -65,25 +74,47 @@ export class Cluster {
       plan: (placement, signal) => planPlaced(placement, this.planning, signal),
       shape: (placement) => shapeOf(placement, this.planning),
     });
-    this.nodes = options.nodes.map(({ name, address }) => {
-      const link: NodeLink = new NodeLink({
-        cluster,
-        name,
-        address,
-        credentials,
-        onEvent: (event) => {
-          if (event.$case === 'violation') this.violations.add(reportedBy(name, event.value));
-          for (const deployment of this.#deployments.values()) deployment.nodeEvent(link, event);
-        },
-        onDown: (error) => {
-          for (const deployment of this.#deployments.values()) deployment.nodeDown(link, error);
-          this.reconciler.nodeDown(name, error);
-        },
-        onUp: () => this.reconciler.nodeUp(name),
-      });
-      return link;
+    for (const { name, addresses } of options.nodes) this.addNode(name, addresses);
+  }
+
+  /** In the order in which stages follow each other unless a deployment says otherwise. */
+  get nodes(): readonly NodeLink[] {
+    return this.#nodes;
+  }
+
+  addNode(name: string, addresses: readonly string[]): void {
+    const { cluster, credentials } = this.#options;
+    const link: NodeLink = new NodeLink({
+      cluster,
+      name,
+      addresses,
+      credentials,
+      onEvent: (event) => {
+        if (event.$case === 'violation') this.violations.add(reportedBy(name, event.value));
+        for (const deployment of this.#deployments.values()) deployment.nodeEvent(link, event);
+      },
+      onDown: (error) => {
+        for (const deployment of this.#deployments.values()) deployment.nodeDown(link, error);
+        this.reconciler.nodeDown(name, error);
+      },
+      onUp: () => this.reconciler.nodeUp(name),
     });
-    for (const { name } of this.nodes) this.reconciler.nodeAdded(name);
+    this.#nodes = [...this.#nodes, link];
+    this.reconciler.nodeAdded(name);
+  }
+
+  /** Ends what runs on it; nothing is asked of it any more. */
+  removeNode(name: string): void {
+    const link = this.#nodes.find((node) => node.name === name);
+    if (link === undefined) return;
+    this.#nodes = this.#nodes.filter((node) => node !== link);
+    const removed = new MinikeepError('node.removed', `node ${name} was removed from the cluster`, {
+      next: 'Deploy again: the other nodes take its layers, if they have room.',
+    });
+    for (const deployment of this.#deployments.values()) deployment.nodeDown(link, removed);
+    this.reconciler.nodeDown(name, removed);
+    this.reconciler.nodeRemoved(name);
+    link.close();
   }
 
   /** From here on what is wanted is brought about: once it is known where results arrive. */
@@ -228,6 +259,8 @@ export class Cluster {
       nodes: this.nodes.map((node) => this.#nodeStatus(node)),
       deployments: this.#names().map((name) => this.statusOf(name)),
       violations: this.violations.total,
+      clusterName: this.#options.label?.name ?? '',
+      coordinatorNode: this.#options.label?.node ?? '',
     };
   }
 
@@ -243,6 +276,7 @@ export class Cluster {
 
   #nodeStatus(node: NodeLink): NodeStatus {
     const { hello, heartbeat } = node;
+    const facts = this.#options.facts?.(node.name);
     return {
       node: node.name,
       address: node.address,
@@ -258,6 +292,9 @@ export class Cluster {
       heartbeatAgeSeconds: node.heartbeatAgeSeconds,
       violations: this.violations.totalOf(node.name),
       draining: this.reconciler.isDraining(node.name),
+      minikeepVersion: hello?.minikeepVersion ?? '',
+      clockAheadSeconds: facts?.clockAheadSeconds ?? 0,
+      certificateEndsAtSeconds: (facts?.certificateEndsAtMs ?? 0) / 1000,
     };
   }
 }

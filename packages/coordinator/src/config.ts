@@ -19,3 +19,11 @@ export const COORDINATOR_CONFIG = z.strictObject({
 });
 
 export type CoordinatorConfig = z.infer<typeof COORDINATOR_CONFIG>;
+
+/** Of a cluster that stays: its home holds the rest. */
+export const HOME_COORDINATOR_CONFIG = z.strictObject({
+  home: z.string().min(1),
+  end_with_stdin: COMMON_CONFIG.end_with_stdin,
+});
+
+export type HomeCoordinatorConfig = z.infer<typeof HOME_COORDINATOR_CONFIG>;

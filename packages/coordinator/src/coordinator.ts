@@ -37,27 +37,28 @@ export async function startCoordinator(
   version: string,
   log: Logger,
 ): Promise<RunningCoordinator> {
+  const { cluster: id, name, listen: listenOn } = config;
   const credentials = await readCredentials(config.credentials);
-  const identity: Identity = { cluster: config.cluster, role: 'coordinator', name: config.name };
+  const identity: Identity = { cluster: id, role: 'coordinator', name };
   let address = '';
   const kept = config.state_home === undefined ? undefined : openKept(config.state_home);
   const cluster = new Cluster({
     ...(kept === undefined ? {} : { store: kept.store }),
-    cluster: config.cluster,
+    cluster: id,
     identity,
     version,
-    nodes: config.nodes,
+    nodes: config.nodes.map((node) => ({ name: node.name, addresses: [node.address] })),
     credentials,
     cacheFolder: config.cache_folder,
     address: () => address,
   });
   const server = makeServer();
-  server.add(OperatorServiceDefinition, operatorService(cluster));
+  server.add(OperatorServiceDefinition, operatorService(cluster, undefined));
   server.add(RawDataPlaneDefinition, { frames: cluster.results.handler });
   server.add(RawPieceDefinition, cluster.origin.service);
-  const access = accessInterceptor(config.cluster, ACCESS, (refusal) =>
-    log('warn', 'a call was refused', { ...refusal }),
-  );
+  const access = accessInterceptor(id, ACCESS, {
+    onRefused: (refusal) => log('warn', 'a call was refused', { ...refusal }),
+  });
   const stop = async (reason: string): Promise<void> => {
     log('info', 'stopping', { reason });
     await cluster.close();
@@ -65,8 +66,8 @@ export async function startCoordinator(
     kept?.close();
   };
   try {
-    const port = await listen(server, config.listen, credentials, [access]);
-    address = `${config.listen.slice(0, config.listen.lastIndexOf(':'))}:${port}`;
+    const { port } = await listen(server, listenOn, credentials, [access]);
+    address = `${listenOn.slice(0, listenOn.lastIndexOf(':'))}:${port}`;
   } catch (error) {
     await stop('it could not listen');
     throw error;

@@ -1,15 +1,25 @@
-/** The coordinator's process: `coordinator.mjs CONFIG.json`. */
+/** The coordinator's process: `coordinator.mjs CONFIG.json`, or `--home CONFIG.json` for a cluster that stays. */
 import { MINIKEEP_VERSION, makeLogger, runProcess } from '@minikeep/protocol';
 import { readConfig } from '@minikeep/protocol/config';
-import { COORDINATOR_CONFIG } from './config.ts';
+import { COORDINATOR_CONFIG, HOME_COORDINATOR_CONFIG } from './config.ts';
 import { startCoordinator } from './coordinator.ts';
+import { startHomeCoordinator } from './home-coordinator.ts';
 
 const log = makeLogger('coordinator');
 
 await runProcess({
   log,
   async start() {
-    const config = await readConfig(COORDINATOR_CONFIG, process.argv[2] ?? '', 'coordinator');
+    const [, , file = '', homeFile = ''] = process.argv;
+    if (file === '--home') {
+      const config = await readConfig(HOME_COORDINATOR_CONFIG, homeFile, 'coordinator');
+      return {
+        running: await startHomeCoordinator(config, MINIKEEP_VERSION, log),
+        endWithStdin: config.end_with_stdin,
+        temporaryFolder: undefined,
+      };
+    }
+    const config = await readConfig(COORDINATOR_CONFIG, file, 'coordinator');
     const running = await startCoordinator(config, MINIKEEP_VERSION, log);
     return {
       running,

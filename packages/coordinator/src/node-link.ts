@@ -21,6 +21,7 @@ import {
 
 const RETRY_MS_MIN = 250;
 const RETRY_MS_MAX = 5_000;
+const NEVER_HEARD = 'it has not been heard of yet';
 /** Heartbeats come every second. */
 const HEARTBEAT_OVERDUE_MS = 10_000;
 
@@ -29,7 +30,8 @@ export type NodeEvent = NonNullable<WatchResponse['event']>;
 export interface NodeLinkOptions {
   readonly cluster: string;
   readonly name: string;
-  readonly address: string;
+  /** host:port, the likeliest first; empty while the node has not been heard of. */
+  readonly addresses: readonly string[];
   readonly credentials: CredentialPems;
   onEvent(event: NodeEvent): void;
   /** The node is there, and whatever happens on it from now on is heard. */
@@ -40,10 +42,14 @@ export interface NodeLinkOptions {
 
 export class NodeLink {
   readonly name: string;
-  readonly address: string;
   readonly identity: Identity;
   readonly #options: NodeLinkOptions;
-  readonly #connection: Connection<typeof AgentServiceDefinition>;
+  #addresses: readonly string[];
+  #connection: Connection<typeof AgentServiceDefinition> | undefined;
+  /** Which of the addresses is tried, or is in use. */
+  #at = 0;
+  /** Ends a pause between attempts: there is a reason to try now. */
+  #wake = new AbortController();
   readonly #stop = new AbortController();
   #hello: HelloResponse | undefined;
   #heartbeat: Heartbeat | undefined;
@@ -56,15 +62,8 @@ export class NodeLink {
   constructor(options: NodeLinkOptions) {
     this.#options = options;
     this.name = options.name;
-    this.address = options.address;
+    this.#addresses = options.addresses;
     this.identity = { cluster: options.cluster, role: 'node', name: options.name };
-    this.#connection = connect(
-      AgentServiceDefinition,
-      options.address,
-      options.credentials,
-      this.identity,
-      `node ${options.name}`,
-    );
     let attempted: () => void = () => {};
     this.tried = new Promise((resolve) => {
       attempted = resolve;
@@ -72,8 +71,26 @@ export class NodeLink {
     void this.#run(attempted);
   }
 
+  /** Where its agent is, or was last looked for; empty while nobody knows. */
+  get address(): string {
+    return this.#addresses[this.#at % Math.max(1, this.#addresses.length)] ?? '';
+  }
+
+  /** Throws `node.unreachable` while nobody knows where the node is. */
   get agent(): AgentServiceClient {
-    return this.#connection.client;
+    if (this.#connection !== undefined) return this.#connection.client;
+    throw this.#error ?? gone(this.name, NEVER_HEARD);
+  }
+
+  /** The node said where it is now: a link that is down is tried there at once. */
+  moveTo(addresses: readonly string[]): void {
+    const same = addresses.join() === this.#addresses.join();
+    if (!same) {
+      const current = this.address;
+      this.#addresses = addresses;
+      this.#at = this.#up ? Math.max(0, addresses.indexOf(current)) : 0;
+    }
+    if (!this.#up) this.#wake.abort();
   }
 
   get up(): boolean {
@@ -106,7 +123,7 @@ export class NodeLink {
 
   close(): void {
     this.#stop.abort();
-    this.#connection.close();
+    this.#connection?.close();
   }
 
   async #run(attempted: () => void): Promise<void> {
@@ -114,6 +131,7 @@ export class NodeLink {
     let retryMs = RETRY_MS_MIN;
     while (!signal.aborted) {
       try {
+        this.#connect();
         this.#hello = await this.#greet();
         await this.#watch(() => {
           retryMs = RETRY_MS_MIN;
@@ -123,12 +141,31 @@ export class NodeLink {
       } catch (thrown) {
         if (this.#stop.signal.aborted) break;
         this.#down(thrown instanceof MinikeepError ? thrown : gone(this.name, String(thrown)));
+        this.#at += 1;
       }
       attempted();
-      await pause(retryMs, signal);
-      retryMs = Math.min(RETRY_MS_MAX, retryMs * 2);
+      // Every address once before it waits.
+      if (this.#at % Math.max(1, this.#addresses.length) !== 0) continue;
+      this.#wake = new AbortController();
+      await pause(retryMs, AbortSignal.any([signal, this.#wake.signal]));
+      retryMs = this.#wake.signal.aborted ? RETRY_MS_MIN : Math.min(RETRY_MS_MAX, retryMs * 2);
     }
     attempted();
+  }
+
+  /** Anew for each attempt: the address may be another, and our certificate a newer one. */
+  #connect(): void {
+    const { address } = this;
+    this.#connection?.close();
+    this.#connection = undefined;
+    if (address === '') throw gone(this.name, NEVER_HEARD);
+    this.#connection = connect(
+      AgentServiceDefinition,
+      address,
+      this.#options.credentials,
+      this.identity,
+      `node ${this.name}`,
+    );
   }
 
   async #greet(): Promise<HelloResponse> {

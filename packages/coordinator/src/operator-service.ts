@@ -1,13 +1,20 @@
 /** The coordinator's answers to operators (proto/minikeep/v1/operator.proto). */
+import { EXIT, MinikeepError } from '@minikeep/protocol';
 import type { OperatorServiceImplementation } from '@minikeep/protocol/v1';
 import { runCanaries } from './canaries.ts';
 import type { Cluster } from './cluster.ts';
 import { deploy } from './deploy.ts';
 import { generate, tokenizeFor } from './generate.ts';
+import type { Lasting } from './lasting.ts';
+import { events } from './membership/services.ts';
 import { requireModels } from './models.ts';
 import { drainNode } from './reconcile/requests.ts';
 
-export function operatorService(cluster: Cluster): OperatorServiceImplementation {
+/** `lasting`: what only a cluster with a home has. */
+export function operatorService(
+  cluster: Cluster,
+  lasting: Lasting | undefined,
+): OperatorServiceImplementation {
   return {
     status: () => cluster.status(),
     deploy: (request, context) => deploy(cluster, request, context.signal),
@@ -42,9 +49,27 @@ export function operatorService(cluster: Cluster): OperatorServiceImplementation
       requireModels(cluster.models).import(request, context.signal),
     removeModel: (request) => requireModels(cluster.models).remove(request.name),
     violations: (request, context) => cluster.violations.stream(request.follow, context.signal),
+    async invite(request) {
+      const made = lastingOf(lasting).members.invite(request.expiresSeconds);
+      return {
+        token: made.token,
+        expiresAtSeconds: made.expiresAtMs / 1000,
+        addresses: made.addresses,
+      };
+    },
+    removeNode: (request) => lastingOf(lasting).removeNode(request.node),
+    events: (request, context) => events(lastingOf(lasting).state, request, context.signal),
     async *runCanary(request, context) {
       const nodes = cluster.nodesNamed(request.node === '' ? [] : [request.node]);
       yield* runCanaries(nodes, context.signal);
     },
   };
+}
+
+function lastingOf(lasting: Lasting | undefined): Lasting {
+  if (lasting !== undefined) return lasting;
+  throw new MinikeepError('cluster.throw_away', 'a throw-away cluster has no members and no log', {
+    next: 'Make a cluster that stays: minikeep init',
+    exitCode: EXIT.usage,
+  });
 }

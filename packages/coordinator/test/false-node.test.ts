@@ -58,14 +58,14 @@ it('can accuse no other node, and its words are cut', async () => {
   });
   server.add(AgentServiceDefinition, agent([{ $case: 'violation', value }]));
   const rules = { 'minikeep.v1.AgentService': ['coordinator'] } as const;
-  const port = await listen(server, '127.0.0.1:0', await pems('node', 'n1'), [
+  const { port } = await listen(server, '127.0.0.1:0', await pems('node', 'n1'), [
     accessInterceptor(CLUSTER, rules),
   ]);
   const cluster = new Cluster({
     cluster: CLUSTER,
     identity: { cluster: CLUSTER, role: 'coordinator', name: 'main' },
     version: '0',
-    nodes: [{ name: 'n1', address: `127.0.0.1:${port}` }],
+    nodes: [{ name: 'n1', addresses: [`127.0.0.1:${port}`] }],
     credentials: await pems('coordinator', 'main'),
     cacheFolder: folder,
     address: () => '',

@@ -19,6 +19,7 @@ import {
   type Identity,
   type Role,
 } from './identity.ts';
+import type { Revocations } from './revocations.ts';
 import { errorTrailer } from './rpc-errors.ts';
 
 const PEER_KEY = 'minikeep-peer';
@@ -26,17 +27,27 @@ const PEER_KEY = 'minikeep-peer';
 /** Full service name (`minikeep.v1.AgentService`) → roles that may call it. What is not listed is refused to all. */
 export type AccessRules = Readonly<Record<string, readonly Role[]>>;
 
-/** The interceptor for one server of the cluster. `onRefused` hears of each refusal (for the log). */
+export interface AccessOptions {
+  /** Hears of each refusal (for the log). */
+  readonly onRefused?: (refusal: { readonly path: string; readonly peer: string }) => void;
+  /** Certificates that are shut out, with the calls that they run. */
+  readonly revocations?: Revocations;
+}
+
+/** The interceptor for one server of the cluster. */
 export function accessInterceptor(
   cluster: string,
   rules: AccessRules,
-  onRefused?: (refusal: { readonly path: string; readonly peer: string }) => void,
+  { onRefused, revocations }: AccessOptions = {},
 ): ServerInterceptor {
   return (descriptor, call) => {
     const certificate = call.getAuthContext().sslPeerCertificate;
     const peer = identityOfSubjectAltName(certificate?.subjectaltname);
     const service = descriptor.path.split('/')[1] ?? '';
+    const serial = certificate?.serialNumber ?? '';
+    const removed = revocations?.has(serial) === true;
     const allowed =
+      !removed &&
       peer !== undefined &&
       peer.cluster === cluster &&
       Object.hasOwn(rules, service) &&
@@ -48,13 +59,19 @@ export function accessInterceptor(
         start: (next) =>
           next(
             new ServerListenerBuilder()
-              .withOnReceiveMetadata(() => call.sendStatus(refusal(service, name)))
+              .withOnReceiveMetadata(() => call.sendStatus(refusal(service, name, removed)))
               .withOnReceiveMessage(() => {})
               .withOnReceiveHalfClose(() => {})
               .build(),
           ),
       });
     }
+    // A call that is being ended by revocation must send nothing else.
+    let shutOut = false;
+    const over = revocations?.begin(serial, () => {
+      shutOut = true;
+      call.sendStatus(refusal(service, identityUri(peer), true));
+    });
     return new ServerInterceptingCall(call, {
       start: (next) =>
         next(
@@ -63,8 +80,16 @@ export function accessInterceptor(
               metadata.set(PEER_KEY, identityUri(peer));
               forward(metadata);
             })
+            // Comes at the end of every call, cancelled or not.
+            .withOnCancel(() => over?.())
             .build(),
         ),
+      sendMessage: (message, next) => {
+        if (!shutOut) next(message);
+      },
+      sendStatus: (status, next) => {
+        if (!shutOut) next(status);
+      },
     });
   };
 }
@@ -72,11 +97,17 @@ export function accessInterceptor(
 function refusal(
   service: string,
   peer: string,
+  removed: boolean,
 ): Pick<StatusObject, 'code' | 'details' | 'metadata'> {
-  const error = new MinikeepError('access.denied', `${peer} may not call ${service}`, {
-    next: 'Use a certificate with the role for this: operators call the coordinator, the coordinator calls agents.',
-    exitCode: EXIT.denied,
-  });
+  const error = removed
+    ? new MinikeepError('access.removed', `${peer} was removed from the cluster`, {
+        next: 'Join again with a new token: minikeep invite on the first node, minikeep join here.',
+        exitCode: EXIT.denied,
+      })
+    : new MinikeepError('access.denied', `${peer} may not call ${service}`, {
+        next: 'Use a certificate with the role for this: operators call the coordinator, the coordinator calls agents.',
+        exitCode: EXIT.denied,
+      });
   const metadata = new GrpcMetadata();
   const [key, value] = errorTrailer(error);
   metadata.set(key, Buffer.from(value));

@@ -5,7 +5,9 @@
 import 'reflect-metadata';
 import { randomBytes, webcrypto } from 'node:crypto';
 import * as x509 from '@peculiar/x509';
+import { MinikeepError } from './errors.ts';
 import { identityUri, type Identity } from './identity.ts';
+import { publicKeyOfRequest } from './certificate-request.ts';
 
 x509.cryptoProvider.set(webcrypto);
 
@@ -25,10 +27,24 @@ export interface Validity {
   readonly notAfter: Date;
 }
 
+/** A real cluster's authority: as long as anybody keeps the machines. */
+const AUTHORITY_YEARS = 20;
+/** Certificates begin this long before their making: a node's clock may be behind. */
+const BEFORE_MS = DAY_MS;
+
 export interface IssuedCertificate {
   readonly identity: Identity;
   readonly certificatePem: string;
   readonly privateKeyPem: string;
+}
+
+/** A certificate for somebody else's key. */
+export interface Certified {
+  readonly identity: Identity;
+  readonly certificatePem: string;
+  /** Lower-case hex. */
+  readonly serial: string;
+  readonly notAfterMs: number;
 }
 
 export class CertificateAuthority {
@@ -58,7 +74,55 @@ export class CertificateAuthority {
       notBefore: new Date(Math.max(0, nowMs - reach)),
       notAfter: new Date(nowMs + reach),
     };
-    const keys = await generateKeys(false);
+    return CertificateAuthority.#make(cluster, validity, await generateKeys(false));
+  }
+
+  /** A cluster's own authority, and its key for the home's key file. */
+  static async create(
+    cluster: string,
+    nowMs: number,
+  ): Promise<{ authority: CertificateAuthority; privateKeyPem: string }> {
+    const keys = await generateKeys(true);
+    const validity: Validity = {
+      notBefore: new Date(nowMs - BEFORE_MS),
+      notAfter: new Date(nowMs + AUTHORITY_YEARS * 365 * DAY_MS),
+    };
+    return {
+      authority: await CertificateAuthority.#make(cluster, validity, keys),
+      privateKeyPem: await exportKey(keys.privateKey),
+    };
+  }
+
+  /** From the home's files. Throws `identity.files_invalid`. */
+  static async load(
+    cluster: string,
+    certificatePem: string,
+    privateKeyPem: string,
+  ): Promise<CertificateAuthority> {
+    try {
+      const certificate = new x509.X509Certificate(certificatePem);
+      const key = await webcrypto.subtle.importKey(
+        'pkcs8',
+        x509.PemConverter.decodeFirst(privateKeyPem),
+        ALGORITHM,
+        false,
+        ['sign'],
+      );
+      const { notBefore, notAfter } = certificate;
+      return new CertificateAuthority(cluster, certificate, key, { notBefore, notAfter });
+    } catch (cause) {
+      throw new MinikeepError('identity.files_invalid', "the cluster's authority can't be read", {
+        next: 'Bring the home back from a backup: minikeep init --restore FILE',
+        cause,
+      });
+    }
+  }
+
+  static async #make(
+    cluster: string,
+    validity: Validity,
+    keys: webcrypto.CryptoKeyPair,
+  ): Promise<CertificateAuthority> {
     const certificate = await x509.X509CertificateGenerator.createSelfSigned({
       serialNumber: serialNumber(),
       name: `CN=minikeep ${cluster}`,
@@ -77,17 +141,54 @@ export class CertificateAuthority {
     return new CertificateAuthority(cluster, certificate, keys.privateKey, validity);
   }
 
-  /** Makes a key and a certificate for one process. Throws `identity.name_invalid`. */
-  async issue(role: Identity['role'], name: string): Promise<IssuedCertificate> {
+  /**
+   * Makes a key and a certificate for one process; `validity` as the authority's own unless given.
+   * Throws `identity.name_invalid`.
+   */
+  async issue(
+    role: Identity['role'],
+    name: string,
+    validity: Validity = this.#validity,
+  ): Promise<IssuedCertificate> {
+    const keys = await generateKeys(true);
+    const { identity, certificatePem } = await this.#sign(role, name, keys.publicKey, validity);
+    return { identity, certificatePem, privateKeyPem: await exportKey(keys.privateKey) };
+  }
+
+  /**
+   * A certificate for the key of a request (PKCS #10), which proves that its sender has the key; nothing else of the
+   * request counts. Throws `identity.name_invalid`, `identity.request_invalid`.
+   */
+  async certify(
+    role: Identity['role'],
+    name: string,
+    requestPem: string,
+    nowMs: number,
+    lifetimeMs: number,
+  ): Promise<Certified> {
+    const key = await publicKeyOfRequest(requestPem);
+    const notAfterMs = Math.min(nowMs + lifetimeMs, this.#validity.notAfter.getTime());
+    return this.#sign(role, name, key, {
+      notBefore: new Date(nowMs - BEFORE_MS),
+      notAfter: new Date(notAfterMs),
+    });
+  }
+
+  async #sign(
+    role: Identity['role'],
+    name: string,
+    publicKey: x509.PublicKeyType,
+    validity: Validity,
+  ): Promise<Certified> {
     const identity: Identity = { cluster: this.cluster, role, name };
     const uri = identityUri(identity);
-    const keys = await generateKeys(true);
+    const serial = serialNumber();
     const certificate = await x509.X509CertificateGenerator.create({
-      serialNumber: serialNumber(),
+      serialNumber: serial,
       subject: `CN=${name}`,
       issuer: this.#certificate.subject,
-      ...this.#validity,
-      publicKey: keys.publicKey,
+      ...validity,
+      publicKey,
       signingKey: this.#key,
       signingAlgorithm: ALGORITHM,
       extensions: [
@@ -101,22 +202,27 @@ export class CertificateAuthority {
         await x509.AuthorityKeyIdentifierExtension.create(this.#certificate.publicKey),
       ],
     });
-    const pkcs8 = await webcrypto.subtle.exportKey('pkcs8', keys.privateKey);
     return {
       identity,
       certificatePem: `${certificate.toString('pem')}\n`,
-      privateKeyPem: `${x509.PemConverter.encode(pkcs8, 'PRIVATE KEY')}\n`,
+      serial,
+      notAfterMs: certificate.notAfter.getTime(),
     };
   }
+}
+
+async function exportKey(key: CryptoKey): Promise<string> {
+  const pkcs8 = await webcrypto.subtle.exportKey('pkcs8', key);
+  return `${x509.PemConverter.encode(pkcs8, 'PRIVATE KEY')}\n`;
 }
 
 async function generateKeys(extractable: boolean): Promise<webcrypto.CryptoKeyPair> {
   return webcrypto.subtle.generateKey(ALGORITHM, extractable, ['sign', 'verify']);
 }
 
-/** 127 random bits: positive, and too many to collide. */
+/** 127 random bits: positive, and too many to collide. The first byte is no zero: all readers then write it alike. */
 function serialNumber(): string {
   const bytes = randomBytes(16);
-  bytes[0] = (bytes[0] ?? 0) & 0x7f;
+  bytes[0] = ((bytes[0] ?? 0) & 0x7f) | 0x40;
   return bytes.toString('hex');
 }

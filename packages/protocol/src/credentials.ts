@@ -4,7 +4,7 @@
  */
 import { X509Certificate, createPrivateKey } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { createSecureContext, type PeerCertificate } from 'node:tls';
+import { createSecureContext, type PeerCertificate, type SecureContextOptions } from 'node:tls';
 import { subscribe } from 'node:diagnostics_channel';
 import type { ServerHttp2Stream } from 'node:http2';
 import {
@@ -17,6 +17,7 @@ import {
 } from '@grpc/grpc-js';
 import { EXIT, MinikeepError } from './errors.ts';
 import { identityOfSubjectAltName, identityUri, type Identity } from './identity.ts';
+import type { Revocations } from './revocations.ts';
 import {
   CONCURRENT_STREAMS_MAX,
   CONNECT_TIMEOUT_MS,
@@ -37,11 +38,13 @@ export interface CredentialFiles {
   readonly privateKey: string;
 }
 
-/** The same, read. */
+/** The same, read. An object whose fields may change: each new connection takes what they are then. */
 export interface CredentialPems {
   readonly authority: string;
   readonly certificate: string;
   readonly privateKey: string;
+  /** Who is shut out, also as a server that we call. */
+  readonly revocations?: Revocations;
 }
 
 /** Reads the three files. Throws `identity.files_unreadable`, `identity.files_invalid`. */
@@ -117,18 +120,26 @@ export const SERVER_OPTIONS: ChannelOptions = {
   'grpc.enable_channelz': 0,
 };
 
-/** Credentials for calling the process with exactly that identity. */
-export function channelCredentials(pems: CredentialPems, expected: Identity): ChannelCredentials {
+/** Credentials for calling the process with exactly that identity; a stranger has only the authority's certificate. */
+export function channelCredentials(
+  pems: CredentialPems | Pick<CredentialPems, 'authority'>,
+  expected: Identity,
+): ChannelCredentials {
   const wanted = identityUri(expected);
+  const revocations = 'revocations' in pems ? pems.revocations : undefined;
   const context = createSecureContext({
     ca: pems.authority,
-    cert: pems.certificate,
-    key: pems.privateKey,
+    ...('certificate' in pems ? { cert: pems.certificate, key: pems.privateKey } : {}),
     minVersion: 'TLSv1.3',
   });
   return ChannelCredentials.createFromSecureContext(context, {
     checkServerIdentity(_host: string, certificate: PeerCertificate): Error | undefined {
       const found = identityOfSubjectAltName(certificate.subjectaltname);
+      if (revocations?.has(certificate.serialNumber) === true)
+        return new MinikeepError('access.removed', `${wanted} was removed from the cluster`, {
+          next: 'See who is there with `minikeep nodes`.',
+          exitCode: EXIT.denied,
+        });
       if (found !== undefined && identityUri(found) === wanted) return undefined;
       return new MinikeepError(
         'access.wrong_server',
@@ -139,15 +150,19 @@ export function channelCredentials(pems: CredentialPems, expected: Identity): Ch
   });
 }
 
-/** Server side: a certificate of the authority is asked of every client; `interceptors` decide what it may call. */
-class MutualServerCredentials extends ServerCredentials {
+/** Server credentials whose certificate can be replaced. */
+export class RenewableCredentials extends ServerCredentials {
   readonly #interceptors: readonly ServerInterceptor[];
 
-  constructor(pems: CredentialPems, interceptors: readonly ServerInterceptor[]) {
+  constructor(
+    pems: CredentialPems,
+    requestCert: boolean,
+    interceptors: readonly ServerInterceptor[],
+  ) {
     super(
       {
-        requestCert: true,
-        rejectUnauthorized: true,
+        requestCert,
+        rejectUnauthorized: requestCert,
         // Anyone may connect: who does not prove to be of the cluster soon may not keep a descriptor of ours.
         handshakeTimeout: CONNECT_TIMEOUT_MS,
         settings: {
@@ -156,14 +171,14 @@ class MutualServerCredentials extends ServerCredentials {
           maxConcurrentStreams: CONCURRENT_STREAMS_MAX,
         },
       },
-      {
-        ca: pems.authority,
-        cert: pems.certificate,
-        key: pems.privateKey,
-        minVersion: 'TLSv1.3',
-      },
+      contextOf(pems),
     );
     this.#interceptors = interceptors;
+  }
+
+  /** From now on handshakes use what the fields of `pems` are now: a certificate was renewed. */
+  renew(pems: CredentialPems): void {
+    this.updateSecureContextOptions(contextOf(pems));
   }
 
   override _getInterceptors(): ServerInterceptor[] {
@@ -175,12 +190,28 @@ class MutualServerCredentials extends ServerCredentials {
   }
 }
 
+/** The authority goes along: who joins looks for its key in the chain. */
+function contextOf(pems: CredentialPems): SecureContextOptions {
+  return {
+    ca: pems.authority,
+    cert: `${pems.certificate}${pems.authority}`,
+    key: pems.privateKey,
+    minVersion: 'TLSv1.3',
+  };
+}
+
+/** A certificate of the authority is asked of every client; `interceptors` decide what it may call. */
 export function serverCredentials(
   pems: CredentialPems,
   interceptors: readonly ServerInterceptor[],
-): ServerCredentials {
+): RenewableCredentials {
   widenServerSessions();
-  return new MutualServerCredentials(pems, interceptors);
+  return new RenewableCredentials(pems, true, interceptors);
+}
+
+/** No certificate is asked: for the one service that machines call before they have any. */
+export function strangersCredentials(pems: CredentialPems): RenewableCredentials {
+  return new RenewableCredentials(pems, false, []);
 }
 
 let widened = false;

@@ -2,12 +2,13 @@
  * The life of a trusted process: start, say where it listens, and end in an orderly way for every reason there is:
  * a signal, the end of standard input (whoever started it is gone), or a fault of its own.
  *
- * It prints exactly one line on standard output: `{"type":"listening","address":"127.0.0.1:4711","pid":123}`, or an
- * error as `{"error":{…}}` before it exits. Its log goes to standard error.
+ * It prints one line on standard output: `{"type":"listening","address":"127.0.0.1:4711","pid":123}`, or an error as
+ * `{"error":{…}}` before it exits; a process that ends later because of an error prints that too. Its log goes to
+ * standard error.
  */
 import { rmSync, rmdirSync } from 'node:fs';
 import path from 'node:path';
-import { EXIT, toMinikeepError } from './errors.ts';
+import { EXIT, toMinikeepError, type MinikeepError } from './errors.ts';
 import type { Logger } from './log.ts';
 
 /**
@@ -32,6 +33,8 @@ const STOP_TIMEOUT_MS = 10_000;
 
 export interface RunningProcess {
   readonly address: string;
+  /** Resolves when the process must end for a reason that a person has to hear. */
+  readonly failed?: Promise<MinikeepError>;
   stop(reason: string): Promise<void>;
 }
 
@@ -94,6 +97,12 @@ export async function runProcess(options: ProcessOptions): Promise<void> {
       process.stdin.on('error', () => end('its starter is gone', EXIT.ok));
       process.stdin.resume();
     }
+    void running.failed?.then((error) => {
+      log('error', 'it must end', { code: error.code, error: error.message });
+      process.stdout.write(`${JSON.stringify(error.toJSON())}\n`, () =>
+        end(error.message, error.exitCode),
+      );
+    });
     const { address } = running;
     process.stdout.write(`${JSON.stringify({ type: 'listening', address, pid: process.pid })}\n`);
   } catch (thrown) {

@@ -3,11 +3,15 @@
  * must hold no network code.
  */
 export * from './access.ts';
+export * from './addresses.ts';
 export * from './credentials.ts';
 export * from './frame-tap.ts';
 export * from './collect-garbage.ts';
 export * from './frames.ts';
 export * from './pieces.ts';
+export * from './invite-token.ts';
+export * from './pinned.ts';
+export * from './revocations.ts';
 export * from './rpc.ts';
 export * from './rpc-errors.ts';
 export * from './folders.ts';

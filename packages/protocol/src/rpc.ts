@@ -15,7 +15,9 @@ import {
   SERVER_OPTIONS,
   channelCredentials,
   serverCredentials,
+  strangersCredentials,
   type CredentialPems,
+  type RenewableCredentials,
 } from './credentials.ts';
 import { frameTap } from './frame-tap.ts';
 import type { Identity } from './identity.ts';
@@ -26,18 +28,43 @@ export function makeServer(): Server {
   return createServer(SERVER_OPTIONS).use(errorServerMiddleware);
 }
 
+/** A server that listens. */
+export interface Listening {
+  readonly port: number;
+  /** From now on handshakes use what the fields of `pems` are now. */
+  renew(pems: CredentialPems): void;
+}
+
 /**
- * Binds the server to `host:port` (port 0: the kernel chooses) and returns the port.
+ * Binds the server to `host:port` (port 0: the kernel chooses).
  * Throws `listen.port_in_use`, `listen.failed`.
  */
-export async function listen(
+export function listen(
   server: Server,
   address: string,
   pems: CredentialPems,
   interceptors: readonly ServerInterceptor[],
-): Promise<number> {
+): Promise<Listening> {
+  return bind(server, address, serverCredentials(pems, [...interceptors, frameTap]));
+}
+
+/** As `listen`, for callers that have no certificate yet: only the server shows one. */
+export function listenToStrangers(
+  server: Server,
+  address: string,
+  pems: CredentialPems,
+): Promise<Listening> {
+  return bind(server, address, strangersCredentials(pems));
+}
+
+async function bind(
+  server: Server,
+  address: string,
+  credentials: RenewableCredentials,
+): Promise<Listening> {
   try {
-    return await server.listen(address, serverCredentials(pems, [...interceptors, frameTap]));
+    const port = await server.listen(address, credentials);
+    return { port, renew: (pems) => credentials.renew(pems) };
   } catch (cause) {
     const message = cause instanceof Error ? cause.message : String(cause);
     if (message.includes('EADDRINUSE'))
@@ -60,6 +87,26 @@ export async function listen(
 export interface Connection<Service extends CompatServiceDefinition> {
   readonly client: Client<Service>;
   close(): void;
+}
+
+/**
+ * A client without a certificate, for the coordinator of the authority whose certificate `authority` is: only a machine
+ * that joins calls so, after it has looked at the authority (pinned.ts).
+ */
+export function connectAsStranger<Service extends CompatServiceDefinition>(
+  definition: Service,
+  address: string,
+  authority: string,
+  identity: Identity,
+  who: string,
+): Connection<Service> {
+  const channel = createChannel(
+    address,
+    channelCredentials({ authority }, identity),
+    CHANNEL_OPTIONS,
+  );
+  const client = createClientFactory().use(errorClientMiddleware(who)).create(definition, channel);
+  return { client, close: () => channel.close() };
 }
 
 /** A client for the process with that identity at `host:port`. `who` names it in errors. Connects at the first call. */

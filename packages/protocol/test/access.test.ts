@@ -94,11 +94,13 @@ async function failure(call: Promise<unknown>): Promise<MinikeepError> {
 beforeAll(async () => {
   authority = await CertificateAuthority.throwAway(CLUSTER, Date.now());
   server.add(AgentServiceDefinition, implementation);
-  port = await listen(server, '127.0.0.1:0', await pems('node', 'n1'), [
-    accessInterceptor(CLUSTER, { 'minikeep.v1.AgentService': ['coordinator'] }, (r) =>
-      refused.push(`${r.path} ${r.peer}`),
+  ({ port } = await listen(server, '127.0.0.1:0', await pems('node', 'n1'), [
+    accessInterceptor(
+      CLUSTER,
+      { 'minikeep.v1.AgentService': ['coordinator'] },
+      { onRefused: (r) => refused.push(`${r.path} ${r.peer}`) },
     ),
-  ]);
+  ]));
 });
 afterAll(() => server.forceShutdown());
 
@@ -136,7 +138,7 @@ describe('control of an agent', () => {
     };
     const there = makeServer();
     there.add(AgentServiceDefinition, implementation);
-    const at = await listen(there, '127.0.0.1:0', await own('node', 'n1'), [
+    const { port: at } = await listen(there, '127.0.0.1:0', await own('node', 'n1'), [
       accessInterceptor(CLUSTER, { 'minikeep.v1.AgentService': ['coordinator'] }),
     ]);
     return unload(await own('coordinator', 'main'), NODE, at).finally(() => there.forceShutdown());
@@ -165,7 +167,7 @@ describe('control of an agent', () => {
   it('is refused to the coordinator of another cluster, even under the same authority', async () => {
     const elsewhere = makeServer();
     elsewhere.add(AgentServiceDefinition, implementation);
-    const at = await listen(elsewhere, '127.0.0.1:0', await pems('node', 'n1'), [
+    const { port: at } = await listen(elsewhere, '127.0.0.1:0', await pems('node', 'n1'), [
       accessInterceptor('another', { 'minikeep.v1.AgentService': ['coordinator'] }),
     ]);
     const error = await failure(unload(await pems('coordinator', 'main'), NODE, at));

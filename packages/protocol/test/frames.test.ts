@@ -99,9 +99,9 @@ describe('a stream of frames', () => {
         });
       },
     });
-    port = await listen(server, '127.0.0.1:0', await pems('node', 'receiver'), [
+    ({ port } = await listen(server, '127.0.0.1:0', await pems('node', 'receiver'), [
       accessInterceptor(CLUSTER, { 'minikeep.v1.DataPlaneService': ['node', 'coordinator'] }),
-    ]);
+    ]));
   });
   afterAll(() => server.forceShutdown());
 

@@ -4,4 +4,6 @@ export * from './events.ts';
 export * from './home.ts';
 export * from './key-files.ts';
 export * from './limits.ts';
+export * from './membership.ts';
+export * from './settings.ts';
 export * from './state.ts';

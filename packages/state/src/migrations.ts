@@ -12,12 +12,13 @@ export const MIGRATIONS: readonly string[] = [
   -- The one cluster that this home belongs to; one row or none.
   CREATE TABLE cluster (
     only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    -- In every certificate; the name is what people call it.
+    id TEXT NOT NULL ${NAME_CHECK('id')},
     name TEXT NOT NULL ${NAME_CHECK('name')},
     -- Of the authority's public key.
     authority BLOB NOT NULL ${DIGEST_CHECK('authority')},
-    -- This node's own name.
+    -- The node on whose machine the coordinator runs.
     node TEXT NOT NULL ${NAME_CHECK('node')},
-    coordinator_address TEXT NOT NULL CHECK (length(coordinator_address) BETWEEN 3 AND 300),
     -- Grows with each revocation: of two lists of revoked certificates the one with the higher epoch counts.
     revocation_epoch INTEGER NOT NULL CHECK (revocation_epoch >= 0),
     created_at_ms INTEGER NOT NULL
@@ -25,7 +26,9 @@ export const MIGRATIONS: readonly string[] = [
 
   CREATE TABLE nodes (
     name TEXT PRIMARY KEY ${NAME_CHECK('name')},
-    address TEXT NOT NULL CHECK (length(address) BETWEEN 3 AND 300),
+    -- host:port where its agent was last heard of, the likeliest first; empty before it first started.
+    addresses TEXT NOT NULL DEFAULT '[]'
+      CHECK (json_valid(addresses) AND json_type(addresses) = 'array' AND length(addresses) <= 4096),
     -- Of the node's public key: the same name with another key is another machine.
     key_digest BLOB NOT NULL UNIQUE ${DIGEST_CHECK('key_digest')},
     joined_at_ms INTEGER NOT NULL,

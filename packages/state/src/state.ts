@@ -6,7 +6,7 @@ import { lstatSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { MinikeepError } from '@minikeep/protocol';
-import { appendEvent, listEvents, verifyEvents, type Event } from './events.ts';
+import { appendEvent, endOf, listEvents, verifyEvents, type Event } from './events.ts';
 import type { Home } from './home.ts';
 import { syncFolder } from './key-files.ts';
 import {
@@ -34,6 +34,7 @@ export class State {
   readonly file: string;
   readonly #database: DatabaseSync;
   readonly #now: () => number;
+  readonly #listeners = new Set<() => void>();
 
   private constructor(file: string, database: DatabaseSync, now: () => number) {
     this.file = file;
@@ -74,19 +75,36 @@ export class State {
   /** Runs `work` in one transaction; on return its changes are on the disk, on a throw there are none. */
   write<T>(work: (transaction: Transaction) => T): T {
     const database = this.#database;
+    let events = 0;
+    let result: T;
     try {
       database.exec('BEGIN IMMEDIATE');
-      const result = work({
+      result = work({
         database,
-        event: (kind, data) => appendEvent(database, this.#now(), kind, data),
+        event: (kind, data) => {
+          events += 1;
+          return appendEvent(database, this.#now(), kind, data);
+        },
       });
       database.exec('COMMIT');
-      return result;
     } catch (thrown) {
       // A full disk has already undone it.
       if (database.isOpen && database.isTransaction) database.exec('ROLLBACK');
       throw databaseFault(this.file, thrown);
     }
+    if (events > 0) for (const listener of this.#listeners) listener();
+    return result;
+  }
+
+  /** Calls back whenever the event log has grown; returns what ends that. */
+  onEvents(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Number of the newest entry; 0 while there is none. */
+  lastEvent(): number {
+    return this.read((database) => endOf(database).number);
   }
 
   /** Runs `work` on one state of the database, without changing it. */

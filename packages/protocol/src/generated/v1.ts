@@ -3,6 +3,8 @@ export {
   EngineKind,
   HelloRequest,
   HelloResponse,
+  RevokeRequest,
+  RevokeResponse,
   WatchRequest,
   WatchResponse,
   Heartbeat,
@@ -66,6 +68,7 @@ export {
   CanaryInspection,
   CanaryDeclared,
   CanaryReport,
+  RevocationList,
 } from './minikeep/v1/common.ts';
 export {
   Frame,
@@ -74,6 +77,20 @@ export {
   type DataPlaneServiceImplementation,
   type DataPlaneServiceClient,
 } from './minikeep/v1/data_plane.ts';
+export {
+  JoinRequest,
+  JoinResponse,
+  AnnounceRequest,
+  AnnounceResponse,
+  RenewRequest,
+  RenewResponse,
+  EnrolmentServiceDefinition,
+  MembershipServiceDefinition,
+  type EnrolmentServiceImplementation,
+  type EnrolmentServiceClient,
+  type MembershipServiceImplementation,
+  type MembershipServiceClient,
+} from './minikeep/v1/enrolment.ts';
 export {
   FinishReason,
   Sampling,
@@ -125,6 +142,12 @@ export {
   ModelOffer,
   RemoveModelRequest,
   RemoveModelResponse,
+  InviteRequest,
+  InviteResponse,
+  RemoveNodeRequest,
+  RemoveNodeResponse,
+  EventsRequest,
+  EventsResponse,
   OperatorServiceDefinition,
   type OperatorServiceImplementation,
   type OperatorServiceClient,

@@ -11,6 +11,7 @@ import {
   EngineMemory,
   ErrorDetail,
   LayerRange,
+  RevocationList,
   SandboxSupport,
   Violation,
 } from "./common.ts";
@@ -55,6 +56,15 @@ export interface HelloResponse {
   machine: string;
   /** Memory that could be had now. */
   memoryAvailableBytes: number;
+}
+
+export interface RevokeRequest {
+  revoked: RevocationList | undefined;
+}
+
+export interface RevokeResponse {
+  /** Calls that were ended. */
+  ended: number;
 }
 
 export interface WatchRequest {
@@ -632,6 +642,118 @@ export const HelloResponse: MessageFns<HelloResponse> = {
     message.pid = object.pid ?? 0;
     message.machine = object.machine ?? "";
     message.memoryAvailableBytes = object.memoryAvailableBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseRevokeRequest(): RevokeRequest {
+  return { revoked: undefined };
+}
+
+export const RevokeRequest: MessageFns<RevokeRequest> = {
+  encode(message: RevokeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.revoked !== undefined) {
+      RevocationList.encode(message.revoked, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RevokeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRevokeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.revoked = RevocationList.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RevokeRequest>): RevokeRequest {
+    return RevokeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RevokeRequest>): RevokeRequest {
+    const message = createBaseRevokeRequest();
+    message.revoked = (object.revoked !== undefined && object.revoked !== null)
+      ? RevocationList.fromPartial(object.revoked)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseRevokeResponse(): RevokeResponse {
+  return { ended: 0 };
+}
+
+export const RevokeResponse: MessageFns<RevokeResponse> = {
+  encode(message: RevokeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ended !== 0) {
+      writer.uint32(8).uint32(message.ended);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RevokeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRevokeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.ended = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RevokeResponse>): RevokeResponse {
+    return RevokeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RevokeResponse>): RevokeResponse {
+    const message = createBaseRevokeResponse();
+    message.ended = object.ended ?? 0;
     return message;
   },
 };
@@ -4454,6 +4576,15 @@ export const AgentServiceDefinition = {
       responseStream: true,
       options: {},
     },
+    /** Shuts certificates out, calls that run included. Answers when it is done and kept. */
+    revoke: {
+      name: "Revoke",
+      requestType: RevokeRequest as typeof RevokeRequest,
+      requestStream: false,
+      responseType: RevokeResponse as typeof RevokeResponse,
+      responseStream: false,
+      options: {},
+    },
   },
 } as const;
 
@@ -4509,6 +4640,8 @@ export interface AgentServiceImplementation<CallContextExt = {}> {
     request: CanaryRequest,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<CanaryResponse>>;
+  /** Shuts certificates out, calls that run included. Answers when it is done and kept. */
+  revoke(request: RevokeRequest, context: CallContext & CallContextExt): Promise<DeepPartial<RevokeResponse>>;
 }
 
 export interface AgentServiceClient<CallOptionsExt = {}> {
@@ -4554,6 +4687,8 @@ export interface AgentServiceClient<CallOptionsExt = {}> {
   unload(request: DeepPartial<UnloadRequest>, options?: CallOptions & CallOptionsExt): Promise<UnloadResponse>;
   /** Tries every known way out from inside a sandbox of this node. */
   canary(request: DeepPartial<CanaryRequest>, options?: CallOptions & CallOptionsExt): AsyncIterable<CanaryResponse>;
+  /** Shuts certificates out, calls that run included. Answers when it is done and kept. */
+  revoke(request: DeepPartial<RevokeRequest>, options?: CallOptions & CallOptionsExt): Promise<RevokeResponse>;
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | undefined;

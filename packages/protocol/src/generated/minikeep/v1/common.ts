@@ -185,6 +185,13 @@ export interface CanaryReport {
   unexplained: string[];
 }
 
+/** Certificates that are shut out although their time is not over. Of two lists the one with the higher epoch counts. */
+export interface RevocationList {
+  epoch: number;
+  /** Serial numbers, lower-case hex. */
+  serials: string[];
+}
+
 function createBaseErrorDetail(): ErrorDetail {
   return { code: "", message: "", next: "", exitCode: 0, details: {} };
 }
@@ -1602,6 +1609,73 @@ export const CanaryReport: MessageFns<CanaryReport> = {
     message.inspections = object.inspections?.map((e) => CanaryInspection.fromPartial(e)) || [];
     message.declared = object.declared?.map((e) => CanaryDeclared.fromPartial(e)) || [];
     message.unexplained = object.unexplained?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseRevocationList(): RevocationList {
+  return { epoch: 0, serials: [] };
+}
+
+export const RevocationList: MessageFns<RevocationList> = {
+  encode(message: RevocationList, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.epoch !== 0) {
+      writer.uint32(8).uint32(message.epoch);
+    }
+    for (const v of message.serials) {
+      writer.uint32(18).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RevocationList {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRevocationList();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.epoch = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.serials.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RevocationList>): RevocationList {
+    return RevocationList.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RevocationList>): RevocationList {
+    const message = createBaseRevocationList();
+    message.epoch = object.epoch ?? 0;
+    message.serials = object.serials?.map((e) => e) || [];
     return message;
   },
 };

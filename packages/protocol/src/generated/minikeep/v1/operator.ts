@@ -81,6 +81,9 @@ export interface StatusResponse {
   nodes: NodeStatus[];
   deployments: DeploymentStatus[];
   violations: number;
+  clusterName: string;
+  /** The node on whose machine the coordinator runs; empty for a throw-away cluster. */
+  coordinatorNode: string;
 }
 
 export interface NodeStatus {
@@ -99,6 +102,11 @@ export interface NodeStatus {
   /** Seconds since the last heartbeat; negative when there was none. */
   heartbeatAgeSeconds: number;
   violations: number;
+  minikeepVersion: string;
+  /** How far the node's clock is ahead of the coordinator's. */
+  clockAheadSeconds: number;
+  /** When the node's certificate ends, seconds since 1970; 0: not known. */
+  certificateEndsAtSeconds: number;
   /** Taken out of service. */
   draining: boolean;
 }
@@ -339,6 +347,45 @@ export interface RemoveModelResponse {
   path: string;
 }
 
+export interface InviteRequest {
+  expiresSeconds: number;
+}
+
+export interface InviteResponse {
+  token: string;
+  expiresAtSeconds: number;
+  /** Where a machine joins (host:port), the likeliest first. */
+  addresses: string[];
+}
+
+export interface RemoveNodeRequest {
+  node: string;
+}
+
+export interface RemoveNodeResponse {
+  /** Nodes that learnt of it, and those that will when they are back. */
+  told: string[];
+  notTold: string[];
+}
+
+export interface EventsRequest {
+  /** Number of the first entry; 0: the newest `count`. */
+  from: number;
+  count: number;
+  follow: boolean;
+}
+
+export interface EventsResponse {
+  number: number;
+  atSeconds: number;
+  /** `area.what`. */
+  kind: string;
+  /** A JSON object. */
+  dataJson: string;
+  /** SHA-256 over the entry and the one before it, lower-case hex. */
+  digest: string;
+}
+
 function createBaseStatusRequest(): StatusRequest {
   return {};
 }
@@ -383,7 +430,16 @@ export const StatusRequest: MessageFns<StatusRequest> = {
 };
 
 function createBaseStatusResponse(): StatusResponse {
-  return { clusterId: "", minikeepVersion: "", sealed: 0, nodes: [], deployments: [], violations: 0 };
+  return {
+    clusterId: "",
+    minikeepVersion: "",
+    sealed: 0,
+    nodes: [],
+    deployments: [],
+    violations: 0,
+    clusterName: "",
+    coordinatorNode: "",
+  };
 }
 
 export const StatusResponse: MessageFns<StatusResponse> = {
@@ -405,6 +461,12 @@ export const StatusResponse: MessageFns<StatusResponse> = {
     }
     if (message.violations !== 0) {
       writer.uint32(48).uint64(message.violations);
+    }
+    if (message.clusterName !== "") {
+      writer.uint32(58).string(message.clusterName);
+    }
+    if (message.coordinatorNode !== "") {
+      writer.uint32(66).string(message.coordinatorNode);
     }
     return writer;
   },
@@ -470,6 +532,22 @@ export const StatusResponse: MessageFns<StatusResponse> = {
             message.violations = longToNumber(reader.uint64());
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.clusterName = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.coordinatorNode = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -493,6 +571,8 @@ export const StatusResponse: MessageFns<StatusResponse> = {
     message.nodes = object.nodes?.map((e) => NodeStatus.fromPartial(e)) || [];
     message.deployments = object.deployments?.map((e) => DeploymentStatus.fromPartial(e)) || [];
     message.violations = object.violations ?? 0;
+    message.clusterName = object.clusterName ?? "";
+    message.coordinatorNode = object.coordinatorNode ?? "";
     return message;
   },
 };
@@ -512,6 +592,9 @@ function createBaseNodeStatus(): NodeStatus {
     agentPid: 0,
     heartbeatAgeSeconds: 0,
     violations: 0,
+    minikeepVersion: "",
+    clockAheadSeconds: 0,
+    certificateEndsAtSeconds: 0,
     draining: false,
   };
 }
@@ -556,6 +639,15 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     }
     if (message.violations !== 0) {
       writer.uint32(104).uint64(message.violations);
+    }
+    if (message.minikeepVersion !== "") {
+      writer.uint32(114).string(message.minikeepVersion);
+    }
+    if (message.clockAheadSeconds !== 0) {
+      writer.uint32(121).double(message.clockAheadSeconds);
+    }
+    if (message.certificateEndsAtSeconds !== 0) {
+      writer.uint32(129).double(message.certificateEndsAtSeconds);
     }
     if (message.draining !== false) {
       writer.uint32(136).bool(message.draining);
@@ -680,6 +772,30 @@ export const NodeStatus: MessageFns<NodeStatus> = {
             message.violations = longToNumber(reader.uint64());
             continue;
           }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.minikeepVersion = reader.string();
+            continue;
+          }
+          case 15: {
+            if (tag !== 121) {
+              break;
+            }
+
+            message.clockAheadSeconds = reader.double();
+            continue;
+          }
+          case 16: {
+            if (tag !== 129) {
+              break;
+            }
+
+            message.certificateEndsAtSeconds = reader.double();
+            continue;
+          }
           case 17: {
             if (tag !== 136) {
               break;
@@ -722,6 +838,9 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     message.agentPid = object.agentPid ?? 0;
     message.heartbeatAgeSeconds = object.heartbeatAgeSeconds ?? 0;
     message.violations = object.violations ?? 0;
+    message.minikeepVersion = object.minikeepVersion ?? "";
+    message.clockAheadSeconds = object.clockAheadSeconds ?? 0;
+    message.certificateEndsAtSeconds = object.certificateEndsAtSeconds ?? 0;
     message.draining = object.draining ?? false;
     return message;
   },
@@ -3478,6 +3597,444 @@ export const RemoveModelResponse: MessageFns<RemoveModelResponse> = {
   },
 };
 
+function createBaseInviteRequest(): InviteRequest {
+  return { expiresSeconds: 0 };
+}
+
+export const InviteRequest: MessageFns<InviteRequest> = {
+  encode(message: InviteRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.expiresSeconds !== 0) {
+      writer.uint32(8).uint32(message.expiresSeconds);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): InviteRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseInviteRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.expiresSeconds = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<InviteRequest>): InviteRequest {
+    return InviteRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<InviteRequest>): InviteRequest {
+    const message = createBaseInviteRequest();
+    message.expiresSeconds = object.expiresSeconds ?? 0;
+    return message;
+  },
+};
+
+function createBaseInviteResponse(): InviteResponse {
+  return { token: "", expiresAtSeconds: 0, addresses: [] };
+}
+
+export const InviteResponse: MessageFns<InviteResponse> = {
+  encode(message: InviteResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.token !== "") {
+      writer.uint32(10).string(message.token);
+    }
+    if (message.expiresAtSeconds !== 0) {
+      writer.uint32(17).double(message.expiresAtSeconds);
+    }
+    for (const v of message.addresses) {
+      writer.uint32(26).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): InviteResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseInviteResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.token = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.expiresAtSeconds = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.addresses.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<InviteResponse>): InviteResponse {
+    return InviteResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<InviteResponse>): InviteResponse {
+    const message = createBaseInviteResponse();
+    message.token = object.token ?? "";
+    message.expiresAtSeconds = object.expiresAtSeconds ?? 0;
+    message.addresses = object.addresses?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseRemoveNodeRequest(): RemoveNodeRequest {
+  return { node: "" };
+}
+
+export const RemoveNodeRequest: MessageFns<RemoveNodeRequest> = {
+  encode(message: RemoveNodeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RemoveNodeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRemoveNodeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RemoveNodeRequest>): RemoveNodeRequest {
+    return RemoveNodeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RemoveNodeRequest>): RemoveNodeRequest {
+    const message = createBaseRemoveNodeRequest();
+    message.node = object.node ?? "";
+    return message;
+  },
+};
+
+function createBaseRemoveNodeResponse(): RemoveNodeResponse {
+  return { told: [], notTold: [] };
+}
+
+export const RemoveNodeResponse: MessageFns<RemoveNodeResponse> = {
+  encode(message: RemoveNodeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.told) {
+      writer.uint32(10).string(v!);
+    }
+    for (const v of message.notTold) {
+      writer.uint32(18).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RemoveNodeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRemoveNodeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.told.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.notTold.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RemoveNodeResponse>): RemoveNodeResponse {
+    return RemoveNodeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RemoveNodeResponse>): RemoveNodeResponse {
+    const message = createBaseRemoveNodeResponse();
+    message.told = object.told?.map((e) => e) || [];
+    message.notTold = object.notTold?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseEventsRequest(): EventsRequest {
+  return { from: 0, count: 0, follow: false };
+}
+
+export const EventsRequest: MessageFns<EventsRequest> = {
+  encode(message: EventsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.from !== 0) {
+      writer.uint32(8).uint64(message.from);
+    }
+    if (message.count !== 0) {
+      writer.uint32(16).uint32(message.count);
+    }
+    if (message.follow !== false) {
+      writer.uint32(24).bool(message.follow);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EventsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEventsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.from = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.count = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.follow = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<EventsRequest>): EventsRequest {
+    return EventsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<EventsRequest>): EventsRequest {
+    const message = createBaseEventsRequest();
+    message.from = object.from ?? 0;
+    message.count = object.count ?? 0;
+    message.follow = object.follow ?? false;
+    return message;
+  },
+};
+
+function createBaseEventsResponse(): EventsResponse {
+  return { number: 0, atSeconds: 0, kind: "", dataJson: "", digest: "" };
+}
+
+export const EventsResponse: MessageFns<EventsResponse> = {
+  encode(message: EventsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.number !== 0) {
+      writer.uint32(8).uint64(message.number);
+    }
+    if (message.atSeconds !== 0) {
+      writer.uint32(17).double(message.atSeconds);
+    }
+    if (message.kind !== "") {
+      writer.uint32(26).string(message.kind);
+    }
+    if (message.dataJson !== "") {
+      writer.uint32(34).string(message.dataJson);
+    }
+    if (message.digest !== "") {
+      writer.uint32(42).string(message.digest);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EventsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEventsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.number = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.atSeconds = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.dataJson = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<EventsResponse>): EventsResponse {
+    return EventsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<EventsResponse>): EventsResponse {
+    const message = createBaseEventsResponse();
+    message.number = object.number ?? 0;
+    message.atSeconds = object.atSeconds ?? 0;
+    message.kind = object.kind ?? "";
+    message.dataJson = object.dataJson ?? "";
+    message.digest = object.digest ?? "";
+    return message;
+  },
+};
+
 /** The whole cluster, from outside. */
 export type OperatorServiceDefinition = typeof OperatorServiceDefinition;
 export const OperatorServiceDefinition = {
@@ -3587,6 +4144,33 @@ export const OperatorServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    /** A single-use token with which a machine joins. */
+    invite: {
+      name: "Invite",
+      requestType: InviteRequest as typeof InviteRequest,
+      requestStream: false,
+      responseType: InviteResponse as typeof InviteResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Shuts a node out, on every agent, and forgets it. */
+    removeNode: {
+      name: "RemoveNode",
+      requestType: RemoveNodeRequest as typeof RemoveNodeRequest,
+      requestStream: false,
+      responseType: RemoveNodeResponse as typeof RemoveNodeResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Entries of the event log, oldest first; then, if asked for, new ones as they happen. */
+    events: {
+      name: "Events",
+      requestType: EventsRequest as typeof EventsRequest,
+      requestStream: false,
+      responseType: EventsResponse as typeof EventsResponse,
+      responseStream: true,
+      options: {},
+    },
     /** Runs the canary on one node or on all. */
     runCanary: {
       name: "RunCanary",
@@ -3650,6 +4234,18 @@ export interface OperatorServiceImplementation<CallContextExt = {}> {
     request: RemoveModelRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<RemoveModelResponse>>;
+  /** A single-use token with which a machine joins. */
+  invite(request: InviteRequest, context: CallContext & CallContextExt): Promise<DeepPartial<InviteResponse>>;
+  /** Shuts a node out, on every agent, and forgets it. */
+  removeNode(
+    request: RemoveNodeRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<RemoveNodeResponse>>;
+  /** Entries of the event log, oldest first; then, if asked for, new ones as they happen. */
+  events(
+    request: EventsRequest,
+    context: CallContext & CallContextExt,
+  ): ServerStreamingMethodResult<DeepPartial<EventsResponse>>;
   /** Runs the canary on one node or on all. */
   runCanary(
     request: RunCanaryRequest,
@@ -3705,6 +4301,15 @@ export interface OperatorServiceClient<CallOptionsExt = {}> {
     request: DeepPartial<RemoveModelRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<RemoveModelResponse>;
+  /** A single-use token with which a machine joins. */
+  invite(request: DeepPartial<InviteRequest>, options?: CallOptions & CallOptionsExt): Promise<InviteResponse>;
+  /** Shuts a node out, on every agent, and forgets it. */
+  removeNode(
+    request: DeepPartial<RemoveNodeRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<RemoveNodeResponse>;
+  /** Entries of the event log, oldest first; then, if asked for, new ones as they happen. */
+  events(request: DeepPartial<EventsRequest>, options?: CallOptions & CallOptionsExt): AsyncIterable<EventsResponse>;
   /** Runs the canary on one node or on all. */
   runCanary(
     request: DeepPartial<RunCanaryRequest>,

@@ -1,0 +1,136 @@
+/** The agent of a cluster that stays: its identity and settings are in its home, and it keeps in touch with the coordinator. */
+import { EXIT, MinikeepError, type Logger, type RunningProcess } from '@minikeep/protocol';
+import { NAME_FIELD, parseConfig } from '@minikeep/protocol/config';
+import {
+  Revocations,
+  parseAddress,
+  reachableHosts,
+  type RevokedSerials,
+} from '@minikeep/protocol/rpc';
+import {
+  FILES,
+  Home,
+  readKeyFile,
+  readSettings,
+  requireKeyFile,
+  writeKeyFile,
+  type NodeSettings,
+} from '@minikeep/state';
+import { X509Certificate } from 'node:crypto';
+import { z } from 'zod';
+import { startAgent } from './agent.ts';
+import { nodeCanary } from './canary.ts';
+import type { HomeAgentConfig } from './config.ts';
+import { Membership } from './membership.ts';
+import { platformFor, supportOf } from './platform.ts';
+
+const REVOKED = z.strictObject({
+  epoch: z.number().int().nonnegative(),
+  serials: z.array(NAME_FIELD),
+});
+
+/** Throws `home.*`, `certificate.ended`, `store.unusable`, `listen.*`. */
+export async function startHomeAgent(
+  config: HomeAgentConfig,
+  version: string,
+  log: Logger,
+): Promise<RunningProcess> {
+  const settings = readSettings(config.home);
+  if (settings === undefined) throw notANode(config.home);
+  // Where there is a coordinator, that holds the home.
+  const home = settings.serves === undefined ? Home.open(config.home) : undefined;
+  try {
+    return await start(config, settings, version, log, () => home?.close());
+  } catch (error) {
+    home?.close();
+    throw error;
+  }
+}
+
+async function start(
+  config: HomeAgentConfig,
+  settings: NodeSettings,
+  version: string,
+  log: Logger,
+  closeHome: () => void,
+): Promise<RunningProcess> {
+  const { home } = config;
+  const revocations = new Revocations();
+  const known = readKeyFile(home, FILES.revoked);
+  if (known !== undefined) revocations.apply(parseConfig(REVOKED, known, FILES.revoked, 'agent'));
+  const credentials = {
+    authority: requireKeyFile(home, FILES.authority),
+    certificate: requireKeyFile(home, FILES.certificate),
+    privateKey: requireKeyFile(home, FILES.privateKey),
+    revocations,
+  };
+  checkCertificate(credentials.certificate, settings);
+  const onRevoked = (list: RevokedSerials): void =>
+    writeKeyFile(home, FILES.revoked, JSON.stringify({ epoch: list.epoch, serials: list.serials }));
+  const platform = platformFor(config.unsafe_no_sandbox);
+  const full = {
+    ...config,
+    cluster: settings.cluster_id,
+    node: settings.node,
+    listen: settings.listen,
+  };
+  const agent = await startAgent(full, {
+    credentials,
+    onRevoked,
+    platform,
+    canary: nodeCanary(platform, full),
+    sandbox: supportOf(platform),
+    version,
+    log,
+  });
+  const { host } = parseAddress(settings.listen);
+  const shutOut = Promise.withResolvers<MinikeepError>();
+  const membership = new Membership({
+    home,
+    settings,
+    credentials,
+    version,
+    port: agent.listening.port,
+    hosts: () => reachableHosts(host),
+    onRenewed: () => agent.listening.renew(credentials),
+    onRevoked(list) {
+      if (list.epoch <= revocations.epoch) return;
+      onRevoked(list);
+      revocations.apply(list);
+    },
+    onShutOut: shutOut.resolve,
+    log,
+  });
+  return {
+    address: agent.address,
+    failed: shutOut.promise,
+    async stop(reason) {
+      await membership.leave();
+      await agent.stop(reason);
+      closeHome();
+    },
+  };
+}
+
+function checkCertificate(
+  certificate: string,
+  { node, cluster_name: cluster }: NodeSettings,
+): void {
+  const { validToDate } = new X509Certificate(certificate);
+  if (validToDate.getTime() > Date.now()) return;
+  throw new MinikeepError(
+    'certificate.ended',
+    `the certificate of node ${node} of ${cluster} ended on ${validToDate.toISOString().slice(0, 10)}: it was away for too long`,
+    {
+      next: 'On the first node: minikeep invite. Here: minikeep join --token-file -; the slices that are here stay.',
+      exitCode: EXIT.denied,
+    },
+  );
+}
+
+function notANode(folder: string): MinikeepError {
+  return new MinikeepError('home.no_cluster', `${folder} belongs to no cluster`, {
+    next: 'Make a cluster with `minikeep init`, or join one with `minikeep join`.',
+    exitCode: EXIT.usage,
+  });
+}

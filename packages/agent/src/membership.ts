@@ -1,0 +1,234 @@
+/**
+ * A node keeps in touch: says where it is at each start, whenever its addresses change, and every half minute; learns
+ * who was removed and where the coordinator is; has its certificate renewed. Nothing that runs depends on it: while the
+ * coordinator is away, it goes on trying.
+ */
+import { randomBytes } from 'node:crypto';
+import { setTimeout as setTimer } from 'node:timers/promises';
+import {
+  CALL_TIMEOUT_MS,
+  EXIT,
+  MinikeepError,
+  PROTOCOL_VERSION,
+  toMinikeepError,
+  type Identity,
+  type Logger,
+} from '@minikeep/protocol';
+import { parseConfig } from '@minikeep/protocol/config';
+import { certificateRequest } from '@minikeep/protocol/authority';
+import {
+  connect,
+  deadline,
+  type Connection,
+  type CredentialPems,
+  type RevokedSerials,
+} from '@minikeep/protocol/rpc';
+import { MembershipServiceDefinition, type AnnounceResponse } from '@minikeep/protocol/v1';
+import {
+  FILES,
+  RUNNING,
+  readKeyFile,
+  readSettings,
+  writeKeyFile,
+  writeSettings,
+  type NodeSettings,
+} from '@minikeep/state';
+
+const RETRY_MS_MIN = 500;
+const RETRY_MS_MAX = 5_000;
+/** How soon a change of this machine's addresses is seen. */
+const LOOK_MS = 2_000;
+const LEAVE_TIMEOUT_MS = 1_000;
+const INSTANCE_BYTES = 8;
+
+export interface MembershipOptions {
+  readonly home: string;
+  readonly settings: NodeSettings;
+  readonly credentials: { -readonly [K in keyof CredentialPems]: CredentialPems[K] };
+  readonly version: string;
+  /** Where the agent listens. */
+  readonly port: number;
+  readonly log: Logger;
+  readonly hosts: () => string[];
+  /** The certificate in `credentials` is a new one. */
+  readonly onRenewed: () => void;
+  readonly onRevoked: (list: RevokedSerials) => void;
+  /** The cluster does not want this machine: trying again would change nothing. */
+  readonly onShutOut: (error: MinikeepError) => void;
+}
+
+const SHUT_OUT: ReadonlySet<string> = new Set([
+  'node.cloned',
+  'node.removed',
+  'access.removed',
+  'version.mismatch',
+]);
+
+type Client = Connection<typeof MembershipServiceDefinition>['client'];
+
+export class Membership {
+  readonly #options: MembershipOptions;
+  readonly #instance = randomBytes(INSTANCE_BYTES).toString('hex');
+  readonly #stop = new AbortController();
+  readonly #running: Promise<void>;
+  #addresses: readonly string[];
+  /** Why the coordinator is not reached, as last logged: each reason once. */
+  #told = '';
+
+  constructor(options: MembershipOptions) {
+    this.#options = options;
+    this.#addresses = options.settings.coordinator_addresses;
+    this.#running = this.#run();
+  }
+
+  /** Tells the coordinator that this agent ends, if it listens, and stops. */
+  async leave(): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
+    await this.#withCoordinator(
+      (client, signal) => client.announce(this.#announcement(true), { signal }),
+      LEAVE_TIMEOUT_MS,
+    ).catch(() => {});
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stop;
+    let retryMs = RETRY_MS_MIN;
+    while (!signal.aborted) {
+      try {
+        const answer = await this.#withCoordinator(
+          (client, s) => client.announce(this.#announcement(false), { signal: s }),
+          CALL_TIMEOUT_MS,
+        );
+        retryMs = RETRY_MS_MIN;
+        this.#told = '';
+        await this.#learn(answer);
+        await this.#untilDue(answer.announceSeconds * 1000);
+      } catch (thrown) {
+        if (signal.aborted) return;
+        if (thrown instanceof MinikeepError && SHUT_OUT.has(thrown.code)) {
+          this.#options.onShutOut(thrown);
+          return;
+        }
+        this.#tell(thrown);
+        await pause(retryMs, signal);
+        retryMs = Math.min(RETRY_MS_MAX, retryMs * 2);
+      }
+    }
+  }
+
+  async #learn(answer: AnnounceResponse): Promise<void> {
+    const { revoked, coordinatorAddresses, renew } = answer;
+    if (revoked !== undefined) this.#options.onRevoked(revoked);
+    this.#remember(coordinatorAddresses);
+    if (renew) await this.#renew();
+  }
+
+  async #renew(): Promise<void> {
+    const { credentials, home, onRenewed, log } = this.#options;
+    const certificateRequestPem = await certificateRequest(credentials.privateKey);
+    const { certificatePem } = await this.#withCoordinator(
+      (client, signal) => client.renew({ certificateRequestPem }, { signal }),
+      CALL_TIMEOUT_MS,
+    );
+    writeKeyFile(home, FILES.certificate, certificatePem);
+    credentials.certificate = certificatePem;
+    onRenewed();
+    log('info', 'the certificate was renewed', {});
+  }
+
+  /** Returns early when this machine's addresses are others than those that were announced. */
+  async #untilDue(ms: number): Promise<void> {
+    const announced = this.#options.hosts().join();
+    const due = performance.now() + ms;
+    while (!this.#stop.signal.aborted && performance.now() < due) {
+      await pause(Math.min(LOOK_MS, Math.max(1, due - performance.now())), this.#stop.signal);
+      if (this.#options.hosts().join() !== announced) return;
+    }
+  }
+
+  /** The first address at which the coordinator answers; that one is tried first from then on. */
+  async #withCoordinator<T>(
+    call: (client: Client, signal: AbortSignal) => Promise<T>,
+    timeoutMs: number,
+  ): Promise<T> {
+    const { settings, credentials } = this.#options;
+    const identity: Identity = {
+      cluster: settings.cluster_id,
+      role: 'coordinator',
+      name: settings.coordinator,
+    };
+    let first: Error | undefined;
+    for (const address of this.#places()) {
+      const connection = connect(
+        MembershipServiceDefinition,
+        address,
+        credentials,
+        identity,
+        'the coordinator',
+      );
+      try {
+        const leaving = this.#stop.signal.aborted ? undefined : this.#stop.signal;
+        const result = await call(connection.client, deadline(timeoutMs, leaving));
+        this.#addresses = [address, ...this.#addresses.filter((other) => other !== address)];
+        return result;
+      } catch (thrown) {
+        first ??= toMinikeepError(thrown);
+      } finally {
+        connection.close();
+      }
+    }
+    throw first ?? notThere();
+  }
+
+  /** A coordinator of this very home says where it listens; any other was last heard of somewhere. */
+  #places(): readonly string[] {
+    const { home, settings } = this.#options;
+    if (settings.serves === undefined) return this.#addresses;
+    const text = readKeyFile(home, FILES.running);
+    return text === undefined ? [] : [parseConfig(RUNNING, text, FILES.running, 'agent').address];
+  }
+
+  #announcement(leaving: boolean) {
+    const { version, port, hosts } = this.#options;
+    return {
+      protocolVersion: PROTOCOL_VERSION,
+      minikeepVersion: version,
+      hosts: hosts(),
+      port,
+      instance: this.#instance,
+      nowSeconds: Date.now() / 1000,
+      leaving,
+    };
+  }
+
+  /** The coordinator may move while this node is off: its addresses are kept. */
+  #remember(addresses: readonly string[]): void {
+    const { home } = this.#options;
+    if (addresses.length === 0) return;
+    const settings = readSettings(home);
+    if (settings === undefined) return;
+    const known = [...addresses].toSorted().join();
+    if (settings.coordinator_addresses.toSorted().join() === known) return;
+    writeSettings(home, { ...settings, coordinator_addresses: [...addresses] });
+    this.#addresses = addresses;
+  }
+
+  #tell(thrown: unknown): void {
+    const message = thrown instanceof MinikeepError ? thrown.message : String(thrown);
+    if (message === this.#told) return;
+    this.#told = message;
+    const code = thrown instanceof MinikeepError ? thrown.code : '';
+    this.#options.log('warn', 'the coordinator could not be told', { code, error: message });
+  }
+}
+
+const notThere = (): MinikeepError =>
+  new MinikeepError('node.unreachable', 'the coordinator does not run yet', {
+    next: 'Start it: minikeep start, on the first node.',
+    exitCode: EXIT.unreachable,
+  });
+
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await setTimer(ms, undefined, { signal }).catch(() => {});
+}

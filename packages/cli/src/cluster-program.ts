@@ -1,0 +1,175 @@
+/** Commands of a cluster that stays: what can be typed; what they do is in commands/. */
+import { COORDINATOR_DEFAULTS } from '@minikeep/coordinator/membership-defaults';
+import { Option, type Command } from 'commander';
+import type { CommandContext } from './command-context.ts';
+import type { EventsFlags } from './commands/events.ts';
+import type { InitFlags } from './commands/init.ts';
+import type { InviteFlags } from './commands/invite.ts';
+import type { JoinFlags } from './commands/join.ts';
+import type { StartFlags } from './commands/start.ts';
+import type { HomeFlags } from './home-folder.ts';
+import * as read from './options.ts';
+
+type Ended = (exitCode: number) => void;
+
+const EVENTS_MAX = 10_000;
+const CERTIFICATE_DAYS_MIN = 0.0002;
+const CERTIFICATE_DAYS_MAX = 400;
+
+const homeOption = (): Option =>
+  new Option('--home <folder>', "this node's state (default: MINIKEEP_HOME, else ~/.minikeep)");
+
+export function addClusterCommands(program: Command, context: CommandContext, ended: Ended): void {
+  program
+    .command('init')
+    .summary('make this machine the first node of a cluster')
+    .description(
+      'Makes a new cluster with this machine as its first node: certificate authority, keys, state. The others join with `minikeep join`. Nothing listens before `minikeep start`.',
+    )
+    .addOption(homeOption())
+    .option('--name <name>', 'what the cluster is called', COORDINATOR_DEFAULTS.name)
+    .option('--node-name <name>', "this machine's name in it (default: its host name)")
+    .option(
+      '--listen <address>',
+      `where the coordinator listens; strangers join one port above (default: every address, port ${COORDINATOR_DEFAULTS.port})`,
+    )
+    .addOption(
+      new Option(
+        '--certificate-days <days>',
+        "how long a node's certificate is good; it is renewed before",
+      )
+        .argParser(read.decimal(CERTIFICATE_DAYS_MIN, CERTIFICATE_DAYS_MAX))
+        .default(COORDINATOR_DEFAULTS.certificateDays),
+    )
+    .addHelpText(
+      'after',
+      '\nExamples:\n  minikeep init --name lab\n  minikeep init --name lab --listen 192.168.1.20:7420',
+    )
+    .action(async (flags: InitFlags) => {
+      const { init } = await import('./commands/init.ts');
+      ended(await init(context, flags));
+    });
+  program
+    .command('start')
+    .summary('run this node')
+    .description(
+      'Runs this node in the foreground: its agent, and the coordinator where it is one. A part that dies is started again. Ctrl-C ends all in order.',
+    )
+    .addOption(homeOption())
+    .option(
+      '--unsafe-no-sandbox',
+      'run the engines without a sandbox: they may then do all that you may',
+    )
+    .addHelpText(
+      'after',
+      '\nExamples:\n  minikeep start\n  minikeep start --home /srv/minikeep --verbose',
+    )
+    .action(async (flags: StartFlags) => {
+      const { start } = await import('./commands/start.ts');
+      ended(await start(context, flags));
+    });
+  program
+    .command('invite')
+    .summary('let one machine join')
+    .description('Makes a single-use token and prints what to type on the machine that joins.')
+    .addOption(homeOption())
+    .addOption(
+      new Option('--expires <time>', 'how long the token is good: 90s, 30m, 12h or 2d')
+        .argParser(read.duration(1, 7 * 86_400))
+        .default(1_800, '30m'),
+    )
+    .addHelpText(
+      'after',
+      '\nExamples:\n  minikeep invite\n  minikeep invite --expires 2h --json | jq -r .token > token.txt',
+    )
+    .action(async (flags: InviteFlags) => {
+      const { invite } = await import('./commands/invite.ts');
+      ended(await invite(context, flags));
+    });
+  program
+    .command('join')
+    .summary('make this machine a node')
+    .description(
+      "Makes this machine a node of the cluster that the token is for. Looks at who answers first, and sends nothing to anybody but the cluster's coordinator. A join that was cut is repeated with the same token. A node that was away past its certificate's end joins again with a new one, and keeps its slices.",
+    )
+    .argument(
+      '[address]',
+      'the coordinator, HOST or HOST:PORT (default: looked for on this network)',
+    )
+    .addOption(homeOption())
+    .requiredOption('--token-file <file>', 'what `minikeep invite` printed; - reads it from stdin')
+    .option('--name <name>', "this machine's name in the cluster (default: its host name)")
+    .option('--listen <address>', "where this node's agent listens (default: every address)")
+    .addHelpText(
+      'after',
+      '\nExamples:\n  minikeep join 192.168.1.20 --token-file -\n  minikeep join --token-file token.txt --name mini-2',
+    )
+    .action(async (address: string | undefined, flags: JoinFlags) => {
+      const { join } = await import('./commands/join.ts');
+      ended(await join(context, address, flags));
+    });
+  program
+    .command('nodes')
+    .summary('who belongs to the cluster')
+    .description('Shows the nodes: whether they are there, where, their memory and their sandbox.')
+    .addOption(homeOption())
+    .addHelpText(
+      'after',
+      '\nExamples:\n  minikeep nodes\n  minikeep nodes --json | jq -r .nodes[].name',
+    )
+    .action(async (flags: HomeFlags) => {
+      const { nodes } = await import('./commands/nodes.ts');
+      ended(await nodes(context, flags));
+    });
+  const node = program
+    .command('node')
+    .summary('take a node out of service')
+    .description('Takes a node out of service.');
+  node
+    .command('remove')
+    .summary('shut a node out for good')
+    .description(
+      'Shuts a node out: from now on no node and no coordinator answers it, and calls that run are ended. It can only come back with a new token.',
+    )
+    .argument('<name>', 'which node')
+    .addOption(homeOption())
+    .addHelpText('after', '\nExamples:\n  minikeep node remove mini-3')
+    .action(async (name: string, flags: HomeFlags) => {
+      const { removeNode } = await import('./commands/nodes.ts');
+      ended(await removeNode(context, name, flags));
+    });
+  program
+    .command('status')
+    .summary('what is going on')
+    .description('Shows the cluster: nodes, deployments, seal, violations.')
+    .addOption(homeOption())
+    .addHelpText('after', '\nExamples:\n  minikeep status\n  minikeep status --json | jq .sealed')
+    .action(async (flags: HomeFlags) => {
+      const { status } = await import('./commands/status.ts');
+      ended(await status(context, flags));
+    });
+  program
+    .command('events')
+    .summary("the cluster's log")
+    .description(
+      'Shows the newest entries of the event log, oldest first. Each is chained to the one before it by SHA-256.',
+    )
+    .addOption(homeOption())
+    .option('--follow', 'go on with new ones as they happen')
+    .addOption(
+      new Option('--from <number>', 'begin with this entry').argParser(read.integer(1, 2 ** 40)),
+    )
+    .addOption(
+      new Option('--count <n>', 'how many at most')
+        .argParser(read.integer(1, EVENTS_MAX))
+        .default(100),
+    )
+    .addHelpText(
+      'after',
+      '\nExamples:\n  minikeep events --follow\n  minikeep events --from 1 --count 10000 --json',
+    )
+    .action(async (flags: EventsFlags) => {
+      const { events } = await import('./commands/events.ts');
+      ended(await events(context, flags));
+    });
+}

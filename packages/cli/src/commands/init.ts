@@ -1,0 +1,64 @@
+/** `minikeep init`: makes this machine the first node of a new cluster. */
+import { COORDINATOR_DEFAULTS, initCluster } from '@minikeep/coordinator/membership';
+import { EXIT } from '@minikeep/protocol';
+import { formatAddress, isAnyAddress, parseAddress, reachableHosts } from '@minikeep/protocol/rpc';
+import type { CommandContext } from '../command-context.ts';
+import { homeFolder, type HomeFlags } from '../home-folder.ts';
+import { nameOfThisMachine } from '../machine-name.ts';
+
+export interface InitFlags extends HomeFlags {
+  readonly name?: string;
+  readonly nodeName?: string;
+  readonly listen?: string;
+  readonly certificateDays: number;
+}
+
+const DAY_SECONDS = 86_400;
+
+export async function init({ terminal }: CommandContext, flags: InitFlags): Promise<number> {
+  const folder = homeFolder(flags);
+  const { host, port = COORDINATOR_DEFAULTS.port } = parseAddress(
+    flags.listen ?? COORDINATOR_DEFAULTS.host,
+  );
+  // One after the other, so that a firewall needs one range; all by the kernel's choice when the first is.
+  const next = (step: number): number => (port === 0 ? 0 : port + step);
+  const settings = await initCluster(
+    folder,
+    {
+      name: flags.name ?? COORDINATOR_DEFAULTS.name,
+      node: flags.nodeName ?? nameOfThisMachine(),
+      listen: formatAddress(host, port),
+      enrolmentListen: formatAddress(host, next(1)),
+      agentListen: formatAddress(host, next(2)),
+      coordinatorAddresses:
+        port === 0 ? [] : reachableHosts(host).map((h) => formatAddress(h, port)),
+      certificateSeconds: flags.certificateDays * DAY_SECONDS,
+    },
+    Date.now,
+  );
+  if (flags.json === true) {
+    await terminal.json({
+      cluster: settings.cluster_name,
+      cluster_id: settings.cluster_id,
+      node: settings.node,
+      home: folder,
+      listen: settings.serves?.listen,
+    });
+    return EXIT.ok;
+  }
+  const where = isAnyAddress(host) ? 'every address of this machine' : host;
+  await terminal.paragraph(
+    `The cluster ${settings.cluster_name} is made, and this machine is its first node, ${settings.node}. Its authority, keys and state are in ${folder}. It listens on ${where}${port === 0 ? '' : `, ports ${port} to ${port + 2}`}.`,
+  );
+  await terminal.line('');
+  await terminal.line(
+    `Next:  minikeep start${homeHint(flags)}      (or: minikeep service install)`,
+  );
+  await terminal.line(`then:  minikeep invite${homeHint(flags)}     for each machine that joins`);
+  return EXIT.ok;
+}
+
+/** Repeats --home in what to type next, where it was given. */
+export function homeHint(flags: HomeFlags): string {
+  return flags.home === undefined ? '' : ` --home ${flags.home}`;
+}

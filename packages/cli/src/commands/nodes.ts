@@ -1,0 +1,120 @@
+/** `minikeep nodes` and `node remove`: who belongs to the cluster, and who does no longer. */
+import { formatBytes } from '@minikeep/planner';
+import { EXIT, MINIKEEP_VERSION } from '@minikeep/protocol';
+import type { NodeStatus, StatusResponse } from '@minikeep/protocol/v1';
+import type { CommandContext } from '../command-context.ts';
+import type { HomeFlags } from '../home-folder.ts';
+import { withOperator } from '../operator-connection.ts';
+import { safeLine } from '../safe-text.ts';
+
+const DAY_MS = 86_400_000;
+const CLOCK_OFF_SECONDS = 60;
+
+export async function nodes({ terminal }: CommandContext, flags: HomeFlags): Promise<number> {
+  return withOperator(flags, async ({ operator }) => {
+    const status = await operator.status({});
+    if (flags.json === true) {
+      await terminal.json({
+        cluster: status.clusterName,
+        nodes: status.nodes.map((node) => nodeDocument(node, status)),
+      });
+      return EXIT.ok;
+    }
+    const width = Math.max(4, ...status.nodes.map(({ node }) => node.length)) + 2;
+    await terminal.line(
+      `${'NODE'.padEnd(width)}${'STATE'.padEnd(13)}${'ADDRESS'.padEnd(24)}${'MEMORY'.padEnd(12)}SANDBOX`,
+    );
+    for (const node of status.nodes) {
+      const { node: name, address, memoryBytes, sandbox } = node;
+      const memory = memoryBytes > 0 ? formatBytes(memoryBytes) : '–';
+      const walls = sandbox === undefined ? '–' : sandbox.ok ? sandbox.mechanism : 'NONE';
+      await terminal.line(
+        safeLine(
+          `${name.padEnd(width)}${stateOf(node).padEnd(13)}${(address || '–').padEnd(24)}${memory.padEnd(12)}${walls}${name === status.coordinatorNode ? ' (coordinator)' : ''}`,
+          400,
+        ),
+      );
+    }
+    for (const note of notes(status)) terminal.note(note);
+    return EXIT.ok;
+  });
+}
+
+export async function removeNode(
+  { terminal }: CommandContext,
+  name: string,
+  flags: HomeFlags,
+): Promise<number> {
+  return withOperator(flags, async ({ operator }) => {
+    const { told, notTold } = await operator.removeNode({ node: name });
+    if (flags.json === true) await terminal.json({ node: name, told, not_told: notTold });
+    else {
+      await terminal.line(
+        `Node ${name} is removed: no node and no coordinator answers it any more.`,
+      );
+      if (notTold.length > 0)
+        terminal.note(
+          `${notTold.join(', ')} could not be told now; ${notTold.length === 1 ? 'it learns' : 'they learn'} it first thing when back`,
+        );
+    }
+    return EXIT.ok;
+  });
+}
+
+/** `joined`: it has never been heard of since it joined. */
+function stateOf(node: NodeStatus): string {
+  if (node.reachable) return 'up';
+  return node.address === '' ? 'joined' : 'away';
+}
+
+function nodeDocument(node: NodeStatus, status: StatusResponse) {
+  return {
+    name: node.node,
+    state: stateOf(node),
+    coordinator: node.node === status.coordinatorNode,
+    address: node.address,
+    platform: node.platform,
+    version: node.minikeepVersion,
+    cpu_count: node.cpuCount,
+    memory_bytes: node.memoryBytes,
+    memory_available_bytes: node.memoryAvailableBytes,
+    sandbox: node.sandbox?.ok === true ? node.sandbox.mechanism : null,
+    heartbeat_age_seconds: node.heartbeatAgeSeconds < 0 ? null : node.heartbeatAgeSeconds,
+    clock_ahead_seconds: Math.round(node.clockAheadSeconds * 10) / 10,
+    certificate_ends:
+      node.certificateEndsAtSeconds > 0
+        ? new Date(node.certificateEndsAtSeconds * 1000).toISOString()
+        : null,
+    violations: node.violations,
+    error: node.error === undefined ? null : { code: node.error.code, message: node.error.message },
+  };
+}
+
+function notes({ nodes: all }: StatusResponse): string[] {
+  return all.flatMap((node) => {
+    const found: string[] = [];
+    if (!node.reachable && node.address === '')
+      found.push(
+        `${node.node} has joined and was not heard of since: run \`minikeep start\` there`,
+      );
+    else if (!node.reachable && node.error !== undefined)
+      found.push(safeLine(`${node.node}: ${node.error.message}`, 300));
+    const off = Math.round(Math.abs(node.clockAheadSeconds));
+    if (off > CLOCK_OFF_SECONDS)
+      found.push(
+        `${node.node}: its clock is ${off} s ${node.clockAheadSeconds > 0 ? 'ahead' : 'behind'}: set it right`,
+      );
+    const left = node.certificateEndsAtSeconds * 1000 - Date.now();
+    if (node.certificateEndsAtSeconds > 0 && left < 0)
+      found.push(
+        `${node.node}: its certificate has ended: join it again with a token of \`minikeep invite\``,
+      );
+    else if (node.certificateEndsAtSeconds > 0 && left < 7 * DAY_MS && !node.reachable)
+      found.push(
+        `${node.node}: its certificate ends in ${Math.ceil(left / DAY_MS)} days; it renews it when it is back`,
+      );
+    if (node.reachable && node.minikeepVersion !== MINIKEEP_VERSION)
+      found.push(`${node.node} runs minikeep ${node.minikeepVersion}, this is ${MINIKEEP_VERSION}`);
+    return found;
+  });
+}

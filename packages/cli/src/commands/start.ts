@@ -1,0 +1,83 @@
+/** `minikeep start`: this node in the foreground: its agent, and the coordinator where it is one. */
+import path from 'node:path';
+import { EXIT } from '@minikeep/protocol';
+import type { CommandContext } from '../command-context.ts';
+import { homeFolder, nodeSettings, type HomeFlags } from '../home-folder.ts';
+import { UNSAFE_WARNING } from '../local-session.ts';
+import { Daemon, type DaemonOptions } from '../supervised.ts';
+
+export interface StartFlags extends HomeFlags {
+  readonly unsafeNoSandbox?: boolean;
+}
+
+/** Slices that no deployment needs are kept up to this. */
+const STORE_BYTES_MAX = 2 * 2 ** 40;
+
+export async function start(context: CommandContext, flags: StartFlags): Promise<number> {
+  const { terminal, interrupts, distFolder } = context;
+  const folder = homeFolder(flags);
+  const settings = nodeSettings(folder);
+  const json = flags.json === true;
+  if (flags.unsafeNoSandbox === true && !json) terminal.note(UNSAFE_WARNING);
+  const say = async (event: object, text: string): Promise<void> =>
+    json ? terminal.json(event) : terminal.line(text);
+  const daemon = (name: string, content: object): Daemon => {
+    const options: DaemonOptions = {
+      name,
+      program: path.join(distFolder, `${name}.mjs`),
+      config: { file: path.join(folder, `${name}-process.json`), content },
+      onListening: (address, pid, again) =>
+        void say(
+          { type: 'listening', process: name, address, pid, again },
+          `${name} ${again ? 'listens again' : 'listens'} on ${address}`,
+        ),
+      onDied: (why) =>
+        void say({ type: 'died', process: name, why }, `${name}: ${why}; starting it again`),
+      onLog: (text) => {
+        if (flags.verbose === true && !json)
+          for (const line of text.trimEnd().split('\n')) terminal.note(`  ${line}`);
+      },
+    };
+    return new Daemon(options);
+  };
+  const daemons: Daemon[] = [];
+  const stop = async (): Promise<void> => {
+    // The coordinator first: it lets go of its deployments while the agents still answer.
+    for (const each of daemons) await each.stop();
+  };
+  const forget = interrupts.atOnce(() => {
+    for (const each of daemons) each.kill();
+  });
+  const interrupted = new Promise<void>((resolve) => {
+    if (interrupts.signal.aborted) resolve();
+    interrupts.signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+  if (!json)
+    await terminal.line(
+      `node ${settings.node} of the cluster ${settings.cluster_name}${settings.serves === undefined ? '' : ', with its coordinator'}; Ctrl-C ends it`,
+    );
+  try {
+    if (settings.serves !== undefined)
+      daemons.push(
+        daemon('coordinator', {
+          home: folder,
+          end_with_stdin: true,
+        }),
+      );
+    daemons.push(
+      daemon('agent', {
+        home: folder,
+        store: { folder: path.join(folder, 'store'), bytes_max: STORE_BYTES_MAX },
+        program_folder: distFolder,
+        unsafe_no_sandbox: flags.unsafeNoSandbox === true,
+        end_with_stdin: true,
+      }),
+    );
+    await Promise.race([interrupted, ...daemons.map((each) => each.fatal)]);
+  } finally {
+    await stop();
+    forget();
+  }
+  // Ending it is the only way for it to end: no fault.
+  return EXIT.ok;
+}

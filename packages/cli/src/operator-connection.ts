@@ -1,0 +1,94 @@
+/** Asks a running cluster's coordinator, with the operator's certificate that lies in its home. */
+import { EXIT, MinikeepError, type Identity } from '@minikeep/protocol';
+import { parseConfig } from '@minikeep/protocol/config';
+import { connect } from '@minikeep/protocol/rpc';
+import { OperatorServiceDefinition, type OperatorServiceClient } from '@minikeep/protocol/v1';
+import {
+  FILES,
+  RUNNING,
+  readKeyFile,
+  requireKeyFile,
+  type NodeSettings,
+  type Running,
+} from '@minikeep/state';
+import { homeFolder, nodeSettings, type HomeFlags } from './home-folder.ts';
+
+export interface OperatorConnection {
+  readonly operator: OperatorServiceClient;
+  readonly folder: string;
+  readonly settings: NodeSettings;
+  readonly running: Running;
+  close(): void;
+}
+
+/** Throws `home.no_cluster`, `home.not_coordinator`, `cluster.not_running`, `home.*`. */
+export function connectOperator(flags: HomeFlags): OperatorConnection {
+  const folder = homeFolder(flags);
+  const settings = nodeSettings(folder);
+  if (settings.serves === undefined)
+    throw new MinikeepError(
+      'home.not_coordinator',
+      `this is node ${settings.node}; the cluster ${settings.cluster_name} is asked on the node where its coordinator runs`,
+      {
+        next: `Run the command there: the coordinator was last at ${settings.coordinator_addresses[0] ?? 'an unknown address'}.`,
+        exitCode: EXIT.usage,
+      },
+    );
+  const text = readKeyFile(folder, FILES.running);
+  if (text === undefined) throw notRunning(settings, folder);
+  const running = parseConfig(RUNNING, text, FILES.running, 'coordinator');
+  const pems = {
+    authority: requireKeyFile(folder, FILES.authority),
+    certificate: requireKeyFile(folder, FILES.operatorCertificate),
+    privateKey: requireKeyFile(folder, FILES.operatorKey),
+  };
+  const identity: Identity = {
+    cluster: settings.cluster_id,
+    role: 'coordinator',
+    name: settings.coordinator,
+  };
+  const connection = connect(
+    OperatorServiceDefinition,
+    running.address,
+    pems,
+    identity,
+    'the coordinator',
+  );
+  return {
+    operator: connection.client,
+    folder,
+    settings,
+    running,
+    close: () => connection.close(),
+  };
+}
+
+/** Runs `use` with a connection that is closed afterwards; says it clearly when nobody answers. */
+export async function withOperator<T>(
+  flags: HomeFlags,
+  use: (connection: OperatorConnection) => Promise<T>,
+): Promise<T> {
+  const connection = connectOperator(flags);
+  try {
+    return await use(connection);
+  } catch (thrown) {
+    const { settings, folder } = connection;
+    if (thrown instanceof MinikeepError && thrown.code === 'node.unreachable')
+      throw notRunning(settings, folder, thrown);
+    throw thrown;
+  } finally {
+    connection.close();
+  }
+}
+
+function notRunning(
+  { cluster_name: name }: NodeSettings,
+  folder: string,
+  cause?: unknown,
+): MinikeepError {
+  return new MinikeepError('cluster.not_running', `the coordinator of ${name} does not run`, {
+    next: `Start it: minikeep start --home ${folder}`,
+    exitCode: EXIT.unreachable,
+    cause,
+  });
+}

@@ -1,0 +1,257 @@
+/**
+ * The coordinator of a cluster that stays. Everything it knows is in its home; its own certificate and the operator's
+ * are made anew at each start, and again before they end, for the authority is here.
+ */
+import { setTimeout as setTimer } from 'node:timers/promises';
+import path from 'node:path';
+import { MinikeepError, type Identity, type Logger } from '@minikeep/protocol';
+import { CertificateAuthority } from '@minikeep/protocol/authority';
+import {
+  RawDataPlaneDefinition,
+  RawPieceDefinition,
+  Revocations,
+  accessInterceptor,
+  formatAddress,
+  listen,
+  listenToStrangers,
+  makeServer,
+  parseAddress,
+  reachableHosts,
+  type AccessRules,
+  type CredentialPems,
+} from '@minikeep/protocol/rpc';
+import {
+  EnrolmentServiceDefinition,
+  MembershipServiceDefinition,
+  OperatorServiceDefinition,
+} from '@minikeep/protocol/v1';
+import {
+  FILES,
+  Home,
+  RUNNING,
+  State,
+  readNodes,
+  readSettings,
+  requireKeyFile,
+  writeSettings,
+  type NodeSettings,
+} from '@minikeep/state';
+import { Cluster } from './cluster.ts';
+import type { HomeCoordinatorConfig } from './config.ts';
+import { Lasting } from './lasting.ts';
+import { libraryFolder } from '@minikeep/models';
+import { Models } from './models.ts';
+import { Members } from './membership/members.ts';
+import { enrolmentService, membershipService } from './membership/services.ts';
+import { operatorService } from './operator-service.ts';
+import { homeStore } from './reconcile/home-store.ts';
+import type { RunningCoordinator } from './coordinator.ts';
+
+const ACCESS: AccessRules = {
+  'minikeep.v1.OperatorService': ['operator'],
+  'minikeep.v1.DataPlaneService': ['node'],
+  // Which node which piece, a deployment says while it sends.
+  'minikeep.v1.PieceService': ['node'],
+  'minikeep.v1.MembershipService': ['node'],
+};
+
+const DAY_MS = 86_400_000;
+/** Of the coordinator's own certificate and the operator's. */
+const OWN_LIFETIME_MS = 90 * DAY_MS;
+const OWN_RENEWED_AFTER_MS = 20 * DAY_MS;
+const OPERATOR_NAME = 'operator';
+
+/** What is open and has to be closed, in reverse order. */
+type Closer = () => void | Promise<void>;
+
+/** Throws `home.*`, `state.*`, `identity.*`, `listen.*`. */
+export async function startHomeCoordinator(
+  config: HomeCoordinatorConfig,
+  version: string,
+  log: Logger,
+): Promise<RunningCoordinator> {
+  const closers: Closer[] = [];
+  const stop = async (reason: string): Promise<void> => {
+    log('info', 'stopping', { reason });
+    for (const close of closers.splice(0).toReversed()) await close();
+  };
+  try {
+    return { address: await open(config, version, log, closers), stop };
+  } catch (error) {
+    await stop('it could not start');
+    throw error;
+  }
+}
+
+async function open(
+  config: HomeCoordinatorConfig,
+  version: string,
+  log: Logger,
+  closers: Closer[],
+): Promise<string> {
+  const home = Home.open(config.home);
+  closers.push(() => home.close());
+  const settings = readSettings(home.folder);
+  const serves = settings?.serves;
+  if (settings === undefined || serves === undefined) throw notACoordinator(home.folder);
+  const state = State.open(home, Date.now);
+  closers.push(() => state.close());
+  const id = settings.cluster_id;
+  const authority = await CertificateAuthority.load(
+    id,
+    requireKeyFile(home.folder, FILES.authority),
+    requireKeyFile(home.folder, FILES.authorityKey),
+  );
+  const revocations = new Revocations();
+  const credentials = { authority: '', certificate: '', privateKey: '', revocations };
+  const identity: Identity = { cluster: id, role: 'coordinator', name: settings.coordinator };
+  await renewOwn(home, authority, settings, credentials);
+
+  const where = { hosts: [] as string[], port: 0, enrolmentPort: 0 };
+  const members: Members = new Members({
+    settings,
+    state,
+    authority,
+    revocations,
+    now: Date.now,
+    where: () => where,
+    onNode(name, addresses) {
+      const link = cluster.nodes.find((node) => node.name === name);
+      if (link === undefined) cluster.addNode(name, addresses);
+      else link.moveTo(addresses);
+    },
+    onRemoved: (name) => cluster.removeNode(name),
+  });
+  const addresses = (): string[] => where.hosts.map((host) => formatAddress(host, where.port));
+  const cluster: Cluster = new Cluster({
+    store: homeStore(state),
+    cluster: id,
+    identity,
+    version,
+    label: { name: settings.cluster_name, node: settings.node },
+    nodes: state.read(readNodes).map(({ name, addresses: known }) => ({ name, addresses: known })),
+    credentials,
+    cacheFolder: libraryFolder(home.folder),
+    address: () => addresses()[0] ?? '',
+    facts: (name) => members.facts(name),
+  });
+  closers.push(() => cluster.close());
+  cluster.models = new Models(cluster.library, state, Date.now);
+  const lasting = new Lasting(members, state, cluster, log);
+
+  const server = makeServer();
+  closers.push(() => server.forceShutdown());
+  server.add(OperatorServiceDefinition, operatorService(cluster, lasting));
+  server.add(RawDataPlaneDefinition, { frames: cluster.results.handler });
+  server.add(RawPieceDefinition, cluster.origin.service);
+  server.add(MembershipServiceDefinition, membershipService(members, version, addresses));
+  const access = accessInterceptor(id, ACCESS, {
+    onRefused: (refusal) => log('warn', 'a call was refused', { ...refusal }),
+    revocations,
+  });
+  const listening = await listen(server, serves.listen, credentials, [access]);
+  const strangers = makeServer();
+  closers.push(() => strangers.forceShutdown());
+  strangers.add(EnrolmentServiceDefinition, enrolmentService(members));
+  const forStrangers = await listenToStrangers(strangers, serves.enrolment_listen, credentials);
+
+  const { host } = parseAddress(serves.listen);
+  where.hosts = reachableHosts(host);
+  where.port = listening.port;
+  where.enrolmentPort = forStrangers.port;
+  keepPorts(home, settings, where);
+  const address = formatAddress(where.hosts[0] ?? host, where.port);
+  writeRunning(home, address, formatAddress(where.hosts[0] ?? host, where.enrolmentPort));
+  closers.push(() => home.removeKey(FILES.running));
+
+  cluster.start();
+  const stopped = new AbortController();
+  closers.push(() => stopped.abort());
+  void keepRenewing(stopped.signal, log, async () => {
+    await renewOwn(home, authority, settings, credentials);
+    listening.renew(credentials);
+    forStrangers.renew(credentials);
+  });
+  log('info', 'listening', { address });
+  return address;
+}
+
+/** New certificates for the coordinator and the operator; `credentials` is changed in place. */
+async function renewOwn(
+  home: Home,
+  authority: CertificateAuthority,
+  settings: NodeSettings,
+  credentials: { -readonly [K in keyof CredentialPems]: CredentialPems[K] },
+): Promise<void> {
+  const validity = {
+    notBefore: new Date(Date.now() - DAY_MS),
+    notAfter: new Date(Date.now() + OWN_LIFETIME_MS),
+  };
+  const own = await authority.issue('coordinator', settings.coordinator, validity);
+  const operator = await authority.issue('operator', OPERATOR_NAME, validity);
+  // The key first: a certificate without its key lets nobody in.
+  home.writeKey(FILES.operatorKey, operator.privateKeyPem);
+  home.writeKey(FILES.operatorCertificate, operator.certificatePem);
+  credentials.authority = authority.certificatePem;
+  credentials.certificate = own.certificatePem;
+  credentials.privateKey = own.privateKeyPem;
+}
+
+async function keepRenewing(
+  signal: AbortSignal,
+  log: Logger,
+  renew: () => Promise<void>,
+): Promise<void> {
+  let dueMs = Date.now() + OWN_RENEWED_AFTER_MS;
+  while (!signal.aborted) {
+    // Looked at often: a machine that sleeps or whose clock is set does not count days.
+    await setTimer(3_600_000, undefined, { signal, ref: false }).catch(() => {});
+    if (signal.aborted || Date.now() < dueMs) continue;
+    try {
+      await renew();
+      dueMs = Date.now() + OWN_RENEWED_AFTER_MS;
+    } catch (error) {
+      log('error', "the coordinator's certificate could not be renewed", { error: String(error) });
+    }
+  }
+}
+
+/** Ports that the kernel chose stay what they are: nodes remember them. */
+function keepPorts(
+  home: Home,
+  settings: NodeSettings,
+  where: { readonly port: number; readonly enrolmentPort: number },
+): void {
+  const { serves } = settings;
+  if (serves === undefined) return;
+  const withPort = (text: string, port: number): string =>
+    formatAddress(parseAddress(text).host, port);
+  const kept: NodeSettings = {
+    ...settings,
+    serves: {
+      ...serves,
+      listen: withPort(serves.listen, where.port),
+      enrolment_listen: withPort(serves.enrolment_listen, where.enrolmentPort),
+    },
+  };
+  if (JSON.stringify(kept) !== JSON.stringify(settings)) writeSettings(home.folder, kept);
+}
+
+function writeRunning(home: Home, address: string, enrolmentAddress: string): void {
+  const running = RUNNING.parse({
+    pid: process.pid,
+    address,
+    enrolment_address: enrolmentAddress,
+  });
+  home.writeKey(FILES.running, `${JSON.stringify(running)}\n`);
+}
+
+function notACoordinator(folder: string): MinikeepError {
+  return new MinikeepError(
+    'home.not_coordinator',
+    `${path.resolve(folder)} is not the home of a coordinator`,
+    {
+      next: 'Make one with `minikeep init`.',
+    },
+  );
+}

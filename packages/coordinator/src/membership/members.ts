@@ -1,0 +1,332 @@
+/**
+ * The members of a real cluster: who may join, who is there, who is shut out. Everything that is answered is in the
+ * database before.
+ */
+import { timingSafeEqual } from 'node:crypto';
+import { EXIT, MinikeepError, isName } from '@minikeep/protocol';
+import {
+  keyDigestOfRequest,
+  type CertificateAuthority,
+  type Certified,
+} from '@minikeep/protocol/authority';
+import {
+  type Revocations,
+  encodeToken,
+  formatAddress,
+  keyPin,
+  newToken,
+  parseAddress,
+  secretDigest,
+} from '@minikeep/protocol/rpc';
+import type { AnnounceRequest, JoinRequest, JoinResponse } from '@minikeep/protocol/v1';
+import {
+  addCertificate,
+  addNode,
+  addToken,
+  judgeToken,
+  nameFor,
+  readNodes,
+  removeNode,
+  revokedSerials,
+  setAddresses,
+  type NodeRow,
+  type NodeSettings,
+  type State,
+} from '@minikeep/state';
+
+/** A node that is silent for this long may be another machine with the same home. */
+const INSTANCE_SILENT_MS = 45_000;
+const ANNOUNCE_MS_MAX = 30_000;
+const HOSTS_MAX = 16;
+const EXPIRES_SECONDS_MAX = 7 * 86_400;
+const SECRET_BYTES = 32;
+const TOKEN_ID = /^[0-9a-f]{16}$/;
+
+/** What a node said when it last announced itself. */
+interface Heard {
+  readonly instance: string;
+  readonly atMs: number;
+  readonly clockAheadSeconds: number;
+}
+
+export interface MembersOptions {
+  readonly settings: NodeSettings;
+  readonly state: State;
+  readonly authority: CertificateAuthority;
+  readonly revocations: Revocations;
+  readonly now: () => number;
+  /** Where the coordinator is reached: hosts without ports, and the two ports. Known once it listens. */
+  where(): {
+    readonly hosts: readonly string[];
+    readonly port: number;
+    readonly enrolmentPort: number;
+  };
+  /** A node joined or said where it is. */
+  onNode(name: string, addresses: readonly string[]): void;
+  onRemoved(name: string): void;
+}
+
+export class Members {
+  readonly #options: MembersOptions;
+  readonly #heard = new Map<string, Heard>();
+
+  constructor(options: MembersOptions) {
+    this.#options = options;
+    options.revocations.apply(this.#revoked());
+  }
+
+  get settings(): NodeSettings {
+    return this.#options.settings;
+  }
+
+  nodes(): NodeRow[] {
+    return this.#options.state.read(readNodes);
+  }
+
+  facts(name: string): { clockAheadSeconds: number; certificateEndsAtMs: number } | undefined {
+    const row = this.nodes().find((node) => node.name === name);
+    if (row === undefined) return undefined;
+    return {
+      clockAheadSeconds: this.#heard.get(name)?.clockAheadSeconds ?? 0,
+      certificateEndsAtMs: row.certificateEndsAtMs,
+    };
+  }
+
+  /** A new token; only its digest is kept. */
+  invite(expiresSeconds: number): { token: string; expiresAtMs: number; addresses: string[] } {
+    const { authority, state, now } = this.#options;
+    if (!(expiresSeconds >= 1 && expiresSeconds <= EXPIRES_SECONDS_MAX))
+      throw new MinikeepError(
+        'token.expiry_invalid',
+        'a token is good for one second to seven days',
+        {
+          next: 'Give a time like 30m, 12h or 2d: minikeep invite --expires 30m',
+          exitCode: EXIT.usage,
+        },
+      );
+    const { hosts, port, enrolmentPort } = this.#options.where();
+    const token = newToken({
+      pin: keyPin(authority.certificatePem),
+      port: enrolmentPort,
+      mainPort: port,
+      hosts,
+    });
+    const expiresAtMs = now() + expiresSeconds * 1000;
+    const row = { id: token.id, secretDigest: secretDigest(token.secret), expiresAtMs };
+    state.write((transaction) => addToken(transaction, row, now()));
+    const addresses = hosts.map((host) => formatAddress(host, port));
+    return { token: encodeToken(token), expiresAtMs, addresses };
+  }
+
+  /** Throws `token.refused`, `node.name_taken`, `node.name_invalid`, `identity.request_invalid`. */
+  async join(request: JoinRequest): Promise<JoinResponse> {
+    const { state, authority, settings, now } = this.#options;
+    if (!isName(request.name)) throw badName(request.name);
+    const keyDigest = await keyDigestOfRequest(request.certificateRequestPem);
+    // Judged before a certificate is made, and again when it is written: two at once may have one token.
+    const name = this.#admit(request, keyDigest);
+    const certified = await this.#certify(name, request.certificateRequestPem);
+    state.write((transaction) => {
+      const verdict = judgeToken(
+        transaction.database,
+        request.tokenId,
+        secretDigest(request.tokenSecret),
+        keyDigest,
+        now(),
+      );
+      if (verdict.refused !== undefined) throw refusedToken();
+      if (nameFor(transaction.database, name, true, keyDigest) !== name) throw refusedToken();
+      addNode(transaction, { name, keyDigest, nowMs: now() }, certified, request.tokenId);
+    });
+    this.#options.onNode(name, this.#addressesOf(name));
+    const { hosts, port } = this.#options.where();
+    return {
+      clusterId: authority.cluster,
+      clusterName: settings.cluster_name,
+      node: name,
+      certificatePem: certified.certificatePem,
+      coordinator: settings.coordinator,
+      coordinatorAddresses: hosts.map((host) => formatAddress(host, port)),
+      nowSeconds: now() / 1000,
+    };
+  }
+
+  #admit(request: JoinRequest, keyDigest: Uint8Array): string {
+    const { state, now } = this.#options;
+    const wellFormed =
+      TOKEN_ID.test(request.tokenId) && request.tokenSecret.length === SECRET_BYTES;
+    const digest = secretDigest(request.tokenSecret);
+    const verdict = wellFormed
+      ? state.read((database) => judgeToken(database, request.tokenId, digest, keyDigest, now()))
+      : { refused: 'unknown' as const };
+    if (verdict.refused !== undefined) {
+      // The operator learns why; the one who tried does not.
+      state.write(({ event }) =>
+        event('join.refused', {
+          why: verdict.refused,
+          token: wellFormed ? request.tokenId : '',
+          name: request.name,
+        }),
+      );
+      throw refusedToken();
+    }
+    const fixed = verdict.usedBy === undefined ? request.nameIsFixed : false;
+    return state.read((database) =>
+      nameFor(database, verdict.usedBy ?? request.name, fixed, keyDigest),
+    );
+  }
+
+  /** Keeps where the node is. Throws `node.removed`, `node.cloned`. */
+  announce(
+    name: string,
+    request: AnnounceRequest,
+    source: string,
+  ): { renew: boolean; announceSeconds: number } {
+    const { state, now } = this.#options;
+    const row = this.nodes().find((node) => node.name === name);
+    if (row === undefined) throw removed(name);
+    const heard = this.#heard.get(name);
+    if (
+      heard !== undefined &&
+      heard.instance !== request.instance &&
+      now() - heard.atMs < this.#silentMs()
+    ) {
+      state.write(({ event }) => event('node.cloned', { node: name, from: source.slice(0, 100) }));
+      throw cloned(name);
+    }
+    this.#heard.set(name, {
+      instance: request.instance,
+      atMs: now(),
+      clockAheadSeconds: request.nowSeconds - now() / 1000,
+    });
+    const hosts = [...new Set([source, ...request.hosts.slice(0, HOSTS_MAX)])];
+    const addresses = hosts.flatMap((host) => addressOf(host, request.port));
+    if (addresses.join() !== row.addresses.join())
+      state.write((transaction) => setAddresses(transaction, name, addresses));
+    this.#options.onNode(name, addresses);
+    const lifetimeMs = this.#lifetimeMs();
+    return {
+      renew: row.certificateEndsAtMs - now() < lifetimeMs / 3,
+      announceSeconds: this.#announceMs() / 1000,
+    };
+  }
+
+  /** An agent that ends says so: another may take its place at once. */
+  leaves(name: string, instance: string): void {
+    if (this.#heard.get(name)?.instance === instance) this.#heard.delete(name);
+  }
+
+  /** Throws `node.removed`, `identity.request_invalid`, `node.other_key`. */
+  async renew(name: string, requestPem: string): Promise<string> {
+    const { state } = this.#options;
+    const keyDigest = await keyDigestOfRequest(requestPem);
+    const certified = await this.#certify(name, requestPem);
+    state.write(({ database, event }) => {
+      const row = readNodes(database).find((node) => node.name === name);
+      if (row === undefined) throw removed(name);
+      if (!timingSafeEqual(row.keyDigest, keyDigest))
+        throw new MinikeepError(
+          'node.other_key',
+          `node ${name} asked with another key than it joined with`,
+          {
+            next: 'Join it again with a new token: minikeep invite',
+            exitCode: EXIT.denied,
+          },
+        );
+      addCertificate(database, name, certified);
+      event('node.renewed', { node: name, certificate: certified.serial });
+    });
+    return certified.certificatePem;
+  }
+
+  /** Shuts the node out here and returns the list for the agents. Throws `node.unknown`, `node.is_coordinator`. */
+  remove(name: string): { epoch: number; serials: string[] } {
+    const { state, settings, revocations, now } = this.#options;
+    if (name === settings.node)
+      throw new MinikeepError('node.is_coordinator', `node ${name} is where the coordinator runs`, {
+        next: 'Remove the other nodes, or move the cluster first: minikeep backup, then init --restore elsewhere.',
+        exitCode: EXIT.usage,
+      });
+    state.write((transaction) => removeNode(transaction, name, now()));
+    this.#heard.delete(name);
+    const list = this.#revoked();
+    revocations.apply(list);
+    this.#options.onRemoved(name);
+    return list;
+  }
+
+  revoked(): { epoch: number; serials: string[] } {
+    return this.#revoked();
+  }
+
+  #revoked(): { epoch: number; serials: string[] } {
+    const { state, now } = this.#options;
+    return state.read((database) => revokedSerials(database, now()));
+  }
+
+  #addressesOf(name: string): readonly string[] {
+    return this.nodes().find((node) => node.name === name)?.addresses ?? [];
+  }
+
+  #certify(name: string, requestPem: string): Promise<Certified> {
+    return this.#options.authority.certify(
+      'node',
+      name,
+      requestPem,
+      this.#options.now(),
+      this.#lifetimeMs(),
+    );
+  }
+
+  #lifetimeMs(): number {
+    return (this.#options.settings.serves?.certificate_seconds ?? 0) * 1000;
+  }
+
+  /** Often enough that a certificate is renewed well before it ends. */
+  #announceMs(): number {
+    return Math.min(ANNOUNCE_MS_MAX, this.#lifetimeMs() / 10);
+  }
+
+  #silentMs(): number {
+    return Math.min(INSTANCE_SILENT_MS, this.#announceMs() * 1.5);
+  }
+}
+
+function addressOf(host: string, port: number): string[] {
+  try {
+    const address = formatAddress(host, port);
+    parseAddress(address);
+    return [address];
+  } catch {
+    // A node may not make the coordinator call what is no address.
+    return [];
+  }
+}
+
+const refusedToken = (): MinikeepError =>
+  new MinikeepError(
+    'token.refused',
+    'the token was refused: it is used, expired, or not of this cluster',
+    {
+      next: 'Make a new one on the first node: minikeep invite. There, `minikeep events` says why this one was refused.',
+      exitCode: EXIT.denied,
+    },
+  );
+
+const badName = (name: string): MinikeepError =>
+  new MinikeepError('node.name_invalid', `"${name.slice(0, 80)}" can't be the name of a node`, {
+    next: 'Use 1 to 63 lower-case letters, digits, dots, underscores or hyphens: --name mini-2',
+    exitCode: EXIT.usage,
+  });
+
+const removed = (name: string): MinikeepError =>
+  new MinikeepError('node.removed', `node ${name} was removed from the cluster`, {
+    next: 'Join again with a new token: minikeep invite on the first node, minikeep join here.',
+    exitCode: EXIT.denied,
+  });
+
+const cloned = (name: string): MinikeepError =>
+  new MinikeepError('node.cloned', `node ${name} already runs: two machines have the same home`, {
+    next: 'Empty the copied home on one of them, and join that machine with a token of its own.',
+    exitCode: EXIT.denied,
+  });

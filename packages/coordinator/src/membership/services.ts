@@ -1,0 +1,106 @@
+/** The members' side of enrolment.proto and operator.proto: what strangers, nodes and operators may ask. */
+import { EXIT, MinikeepError, PROTOCOL_VERSION } from '@minikeep/protocol';
+import { peerOf } from '@minikeep/protocol/rpc';
+import type {
+  EnrolmentServiceImplementation,
+  EventsRequest,
+  EventsResponse,
+  MembershipServiceImplementation,
+} from '@minikeep/protocol/v1';
+import type { State } from '@minikeep/state';
+import type { Members } from './members.ts';
+
+const EVENTS_COUNT_MAX = 10_000;
+
+export function enrolmentService(members: Members): EnrolmentServiceImplementation {
+  return {
+    async join(request) {
+      checkVersion(request.protocolVersion, request.minikeepVersion);
+      return members.join(request);
+    },
+  };
+}
+
+export function membershipService(
+  members: Members,
+  version: string,
+  addresses: () => string[],
+): MembershipServiceImplementation {
+  return {
+    async announce(request, context) {
+      const { name } = peerOf(context);
+      checkVersion(request.protocolVersion, request.minikeepVersion, version);
+      if (request.leaving) members.leaves(name, request.instance);
+      const { renew, announceSeconds } = request.leaving
+        ? { renew: false, announceSeconds: 0 }
+        : members.announce(name, request, hostOf(context.peer));
+      return {
+        coordinatorAddresses: addresses(),
+        revoked: members.revoked(),
+        nowSeconds: Date.now() / 1000,
+        renew,
+        announceSeconds,
+      };
+    },
+    async renew(request, context) {
+      const { name } = peerOf(context);
+      return { certificatePem: await members.renew(name, request.certificateRequestPem) };
+    },
+  };
+}
+
+/** Entries of the event log from a number on, or the newest ones; with `follow` until the caller leaves. */
+export async function* events(
+  state: State,
+  request: EventsRequest,
+  signal: AbortSignal,
+): AsyncGenerator<EventsResponse, void, undefined> {
+  const count = Math.min(request.count || EVENTS_COUNT_MAX, EVENTS_COUNT_MAX);
+  let next = request.from > 0 ? request.from : Math.max(1, state.lastEvent() - count + 1);
+  let left = request.follow ? Infinity : count;
+  while (!signal.aborted) {
+    const grown = Promise.withResolvers<void>();
+    // Asked for before the page is read: nothing that comes in between is missed.
+    const stop = state.onEvents(() => grown.resolve());
+    signal.addEventListener('abort', () => grown.resolve(), { once: true });
+    try {
+      const page = state.events(next, left);
+      for (const event of page) {
+        yield {
+          number: event.number,
+          atSeconds: event.atMs / 1000,
+          kind: event.kind,
+          dataJson: JSON.stringify(event.data),
+          digest: Buffer.from(event.digest).toString('hex'),
+        };
+        next = event.number + 1;
+        left -= 1;
+      }
+      if (page.length === 0) {
+        if (!request.follow) return;
+        await grown.promise;
+      }
+      if (left <= 0) return;
+    } finally {
+      stop();
+    }
+  }
+}
+
+/** gRPC's name of the caller's address, without the port. */
+export function hostOf(peer: string): string {
+  const host = peer
+    .replace(/^ipv[46]:/, '')
+    .replace(/:\d+$/, '')
+    .replace(/^\[|\]$/g, '');
+  return host.replace(/^::ffff:(?=\d+\.)/, '');
+}
+
+function checkVersion(protocol: number, theirs: string, ours = ''): void {
+  if (protocol === PROTOCOL_VERSION) return;
+  throw new MinikeepError(
+    'version.mismatch',
+    `that machine runs minikeep ${theirs.slice(0, 40)} (protocol ${protocol}), the coordinator ${ours} speaks protocol ${PROTOCOL_VERSION}`,
+    { next: 'Install the same version of minikeep on every node.', exitCode: EXIT.failed },
+  );
+}

@@ -5,6 +5,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { connect, type CredentialPems } from '@minikeep/protocol/rpc';
 import {
   ExactMode,
@@ -13,7 +14,6 @@ import {
   type DeploymentStatus,
 } from '@minikeep/protocol/v1';
 import { Home, State } from '@minikeep/state';
-import { expect } from 'vitest';
 import { ChildProcess } from '../src/child-process.ts';
 import type { LocalCluster } from '../src/local-cluster.ts';
 import { DIST, alive, credentials, start, type Cache } from './cluster-helpers.ts';
@@ -87,7 +87,8 @@ export class KeptCluster {
   async kill(name: string): Promise<void> {
     const pid = this.pid(name);
     process.kill(pid, 'SIGKILL');
-    await expect.poll(() => alive(pid), { timeout: 10_000, interval: 5 }).toBe(false);
+    const until = Date.now() + 10_000;
+    while (alive(pid) && Date.now() < until) await pause(5);
   }
 
   pid(name: string): number {

@@ -72,8 +72,8 @@ export interface LoadedEngines {
   readonly stages: readonly EngineReady[];
   /** The last one that these stages were connected with; 0: none yet. */
   readonly session: number;
-  /** Of the text engine's file; undefined: the deployment has none. */
-  readonly textSha256: string | undefined;
+  /** The text engine's file, and whether one runs; undefined: the deployment has none. */
+  readonly text: { readonly sha256: string; readonly loaded: boolean } | undefined;
 }
 
 export class Deployment {
@@ -180,7 +180,10 @@ export class Deployment {
     await this.#bringUp(asked, async (signal) => {
       this.#engines = loaded.stages;
       checkEqual(this.shape, loaded.stages);
-      if (loaded.textSha256 !== undefined) this.#useTextEngine(loaded.textSha256, 0);
+      if (loaded.text !== undefined) {
+        const load = this.#useTextEngine(loaded.text.sha256, 0);
+        if (!loaded.text.loaded) await Promise.race([load(), aborted(signal)]);
+      }
       await this.#connect(loaded.session + 1, ATTACH_STAGE_TIMEOUT_MS, signal);
       await Promise.race([this.#pipeline?.sweep(), aborted(signal)]);
     });
@@ -263,14 +266,15 @@ export class Deployment {
     }
   }
 
-  #useTextEngine(sha256: string, bytes: number): void {
-    const first = this.shape.stages[0]?.node;
-    if (first === undefined) return;
-    const { name: deployment, epoch } = this;
+  /** Returns what loads it; that is done again when it dies. */
+  #useTextEngine(sha256: string, bytes: number): () => Promise<unknown> {
+    const { name: deployment, epoch, shape } = this;
     const { signal } = this.#over;
-    this.#textEngine = new TextEngine(first, deployment, () =>
-      loadEngines(textEngineToLoad({ deployment, epoch }, first, sha256, bytes), () => {}, signal),
-    );
+    const first = shape.stages[0]?.node;
+    const load = (): Promise<unknown> =>
+      loadEngines(textEngineToLoad({ deployment, epoch }, first, sha256, bytes), () => {}, signal);
+    if (first !== undefined) this.#textEngine = new TextEngine(first, deployment, load);
+    return load;
   }
 
   async #connect(session: number, timeoutMs: number, signal: AbortSignal): Promise<void> {

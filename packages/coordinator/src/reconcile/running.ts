@@ -78,8 +78,9 @@ export class Running {
         part.stage?.ready === undefined ? [] : [part.stage.ready],
       );
       const session = Math.max(0, ...parts.map((part) => part.stage?.session ?? 0));
-      const textSha256 = placement.text ? placement.textSha256 : undefined;
-      await epoch.deployment.attach({ stages, session, textSha256 }, signal);
+      const loaded = parts[0]?.text?.load?.fileSha256 === placement.textSha256;
+      const text = placement.text ? { sha256: placement.textSha256, loaded } : undefined;
+      await epoch.deployment.attach({ stages, session, text }, signal);
     });
   }
 

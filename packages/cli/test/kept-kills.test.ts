@@ -80,8 +80,7 @@ it(
             // Nothing is sent before it is kept that it is wanted.
             kept ||=
               event.$case === 'ready' ||
-              (event.$case === 'progress' &&
-                event.value.phase >= DeployPhase.DEPLOY_PHASE_SENDING);
+              (event.$case === 'progress' && event.value.phase >= DeployPhase.DEPLOY_PHASE_SENDING);
           },
         })
         .catch(() => {});

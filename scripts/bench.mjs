@@ -2,9 +2,9 @@
 // one machine: arrangements take turns in rounds, ratios are made round by round, and medians are shown with the middle
 // half, so that the machine's noise falls on all alike and stays in view. Claims are printed as met or not met; the exit
 // status says only whether everything could be measured.
-//   --only decode,prompt,warden,start,memory   --quick (a tiny model, once: does it run?)   --json
+//   --only decode,prompt,warden,start,memory,transfer   --quick (a tiny model, once: does it run?)   --json
 //   --model FILE (default: a random qwen2 of 0.5 B, Q8_0)   --nodes 2,3,4   --threads N   --rounds N   --tokens N a round
-//   --prompt N tokens   --prompt-rounds N   --pairs N   --start-rounds N
+//   --prompt N tokens   --prompt-rounds N   --pairs N   --start-rounds N   --transfer-rounds N
 import { mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg, tmpdir } from 'node:os';
 import path from 'node:path';
@@ -17,6 +17,7 @@ import { memoryBench } from './bench/memory.mjs';
 import { reportLines } from './bench/print.mjs';
 import { promptBench } from './bench/prompt.mjs';
 import { startBench } from './bench/start.mjs';
+import { transferBench } from './bench/transfer.mjs';
 import { wardenBench } from './bench/warden.mjs';
 
 const PARTS = {
@@ -25,6 +26,7 @@ const PARTS = {
   warden: wardenBench,
   start: startBench,
   memory: memoryBench,
+  transfer: transferBench,
 };
 const FULL = {
   nodes: '2,3,4',
@@ -36,6 +38,7 @@ const FULL = {
   'prompt-rounds': '3',
   pairs: '40',
   'start-rounds': '5',
+  'transfer-rounds': '9',
 };
 const QUICK = {
   nodes: '2',
@@ -46,6 +49,7 @@ const QUICK = {
   'prompt-rounds': '1',
   pairs: '2',
   'start-rounds': '1',
+  'transfer-rounds': '2',
 };
 /** Stages of the parts that are measured with one number of them only. */
 const STAGES = 3;
@@ -107,6 +111,7 @@ const options = {
   warden: { pairs: count('pairs') },
   start: { rounds: count('start-rounds') },
   memory: {},
+  transfer: { rounds: count('transfer-rounds') },
 };
 const report = {
   model: path.basename(file),

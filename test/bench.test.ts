@@ -23,6 +23,7 @@ interface Report {
   readonly warden: { readonly milliseconds_with: Figure; readonly milliseconds_without: Figure };
   readonly start: { readonly seconds_to_first_token: Figure };
   readonly memory: { readonly table: readonly { program: string; peak_mib: number }[] };
+  readonly transfer: { readonly of_cat: Figure };
   readonly claims: readonly { readonly what: string; readonly measured: number }[];
 }
 
@@ -35,7 +36,7 @@ const bench = (...args: string[]) =>
 it('measures every part with a tiny model', { timeout: RUN_TIMEOUT_MS + 10_000 }, () => {
   const run = bench('--quick', '--json');
   expect(run.status, run.stderr).toBe(0);
-  const { decode, prompt, warden, start, memory, claims } = JSON.parse(run.stdout) as Report;
+  const { decode, prompt, warden, start, memory, transfer, claims } = JSON.parse(run.stdout) as Report;
   expect(decode.table.map((row) => row.arrangement)).toEqual([
     'whole',
     '2 stages in one process',
@@ -57,6 +58,7 @@ it('measures every part with a tiny model', { timeout: RUN_TIMEOUT_MS + 10_000 }
     'warden',
   ]);
   for (const { program, peak_mib } of memory.table) expect(peak_mib, program).toBeGreaterThan(1);
+  expect(transfer.of_cat.median).toBeGreaterThan(0);
   for (const claim of claims) expect(Number.isFinite(claim.measured), claim.what).toBe(true);
 });
 

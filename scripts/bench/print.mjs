@@ -80,6 +80,14 @@ const memoryLines = ({ stages, table }) => [
   ),
 ];
 
+const transferLines = (transfer) => [
+  `transfer of a slice of ${transfer.mebibytes.toFixed(0)} MiB, ${transfer.rounds} rounds`,
+  line('a node fetches it', `${text(transfer.mebibytes_per_second, 0)} MiB/s`),
+  line('cat over mTLS', `${text(transfer.mebibytes_per_second_of_cat, 0)} MiB/s`),
+  line('', `${text(transfer.of_cat, 3)} of it; receiver at most ${transfer.receiver_peak_mib.toFixed(0)} MiB`),
+  noiseLine(transfer.noise),
+];
+
 function claimLine({ what, measured, at_least, at_most, met, interval }) {
   const limit = at_least === undefined ? `at most ${at_most}` : `at least ${at_least}`;
   const sure =
@@ -93,6 +101,7 @@ const PARTS = {
   warden: wardenLines,
   start: startLines,
   memory: memoryLines,
+  transfer: transferLines,
 };
 
 /** Lines of the whole report. */

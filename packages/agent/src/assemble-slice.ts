@@ -16,6 +16,12 @@ import { manifestLine, provesPiece, type Piece } from './manifest.ts';
 import type { HeldPiece, SliceStore } from './slice-store.ts';
 import { codeOf, rejected } from './store-faults.ts';
 
+/** Written before the disk is asked to take it. */
+const FLUSH_BYTES = 64 * 1024 * 1024;
+
+/** Buffers below this may be part of a pool. */
+const LARGE_BYTES = 64 * 1024;
+
 /** Where pieces come from over the network. */
 export interface Source {
   /** As it is called in messages. */
@@ -92,6 +98,7 @@ class Assembly {
   /** Sources that failed are not asked again. */
   readonly #failed = new Set<Source>();
   #doneBytes = 0;
+  #onWritten: (bytes: number) => void = () => {};
   receivedBytes = 0;
 
   constructor(options: AssembleOptions, part: string, held: ReadonlyMap<string, HeldPiece>) {
@@ -106,6 +113,8 @@ class Assembly {
     // Not emptied: a part that was left is gone on with.
     const handle = await open(this.#part, constants.O_RDWR | constants.O_CREAT, 0o600);
     const list = await open(manifest, 'w', 0o600);
+    const flusher = new Flusher(handle);
+    this.#onWritten = (bytes) => flusher.written(bytes);
     try {
       await list.write(manifestLine(pieces));
       const { size } = await handle.stat();
@@ -116,12 +125,14 @@ class Assembly {
         offset += pieces[index]?.bytes ?? 0;
       }
       // An earlier attempt's file can't be longer, unless somebody else wrote to it.
+      await flusher.end();
       await handle.truncate(offset);
       await handle.chmod(0o400);
       await handle.sync();
       await list.sync();
       await store.finishPart(deployment, slice, this.#part, manifest);
     } finally {
+      await flusher.end().catch(() => {});
       await handle.close();
       await list.close();
       await rm(manifest, { force: true });
@@ -139,6 +150,7 @@ class Assembly {
     if (piece === undefined) throw new Error('a piece beyond the last');
     const target = new PieceTarget(handle, piece, offset, (bytes) => {
       this.#doneBytes += bytes;
+      this.#onWritten(bytes);
       this.#options.onProgress(this.#doneBytes);
     });
     const held = this.#held.get(piece.digest);
@@ -212,7 +224,7 @@ class Assembly {
           if (!target.fits(chunk, data)) throw rejected(`${source.name} sent a wrong chunk`);
           // The next one is received and hashed while this one is written.
           await writing;
-          writing = target.write(chunk, data);
+          writing = target.write(chunk, data).then(() => giveBack(data));
           writing.catch(() => {});
           this.receivedBytes += data.byteLength;
           chunk += 1;
@@ -225,6 +237,52 @@ class Assembly {
     }
   }
 }
+
+/** Memory of a large buffer that nobody else has goes at once: waiting for the collector costs more than all checks. */
+function giveBack(data: Uint8Array): void {
+  const { buffer, byteOffset, byteLength } = data;
+  const alone = byteOffset + byteLength === buffer.byteLength && byteLength >= LARGE_BYTES;
+  if (alone && buffer instanceof ArrayBuffer) buffer.transfer(0);
+}
+
+/**
+ * Brings what was written to the disk while more arrives: a transfer then takes as long as the slower of the two, and
+ * not as long as both.
+ */
+class Flusher {
+  readonly #handle: FileHandle;
+  #waitingBytes = 0;
+  #running: Promise<void> | undefined;
+  #error: unknown;
+
+  constructor(handle: FileHandle) {
+    this.#handle = handle;
+  }
+
+  /** Throws what an earlier flush did. */
+  written(bytes: number): void {
+    if (this.#error !== undefined) throw toError(this.#error);
+    this.#waitingBytes += bytes;
+    if (this.#waitingBytes < FLUSH_BYTES || this.#running !== undefined) return;
+    this.#waitingBytes = 0;
+    this.#running = this.#handle.datasync().then(
+      () => {
+        this.#running = undefined;
+      },
+      (error: unknown) => {
+        this.#error = error;
+      },
+    );
+  }
+
+  async end(): Promise<void> {
+    await this.#running;
+    if (this.#error !== undefined) throw toError(this.#error);
+  }
+}
+
+const toError = (thrown: unknown): Error =>
+  thrown instanceof Error ? thrown : new Error(String(thrown));
 
 /** One piece's place in the part. */
 class PieceTarget {

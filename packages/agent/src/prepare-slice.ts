@@ -81,7 +81,7 @@ export class Pieces {
 
   async *prepare(
     request: PrepareSliceRequest,
-    context: CallContext,
+    context: Pick<CallContext, 'signal'>,
   ): AsyncGenerator<PrepareSliceResponse, void, undefined> {
     const pieces = checkedPieces(request);
     const events = new EventQueue<PrepareSliceResponse>(EVENTS_MAX);

@@ -36,7 +36,9 @@ const bench = (...args: string[]) =>
 it('measures every part with a tiny model', { timeout: RUN_TIMEOUT_MS + 10_000 }, () => {
   const run = bench('--quick', '--json');
   expect(run.status, run.stderr).toBe(0);
-  const { decode, prompt, warden, start, memory, transfer, claims } = JSON.parse(run.stdout) as Report;
+  const { decode, prompt, warden, start, memory, transfer, claims } = JSON.parse(
+    run.stdout,
+  ) as Report;
   expect(decode.table.map((row) => row.arrangement)).toEqual([
     'whole',
     '2 stages in one process',

@@ -84,7 +84,10 @@ const transferLines = (transfer) => [
   `transfer of a slice of ${transfer.mebibytes.toFixed(0)} MiB, ${transfer.rounds} rounds`,
   line('a node fetches it', `${text(transfer.mebibytes_per_second, 0)} MiB/s`),
   line('cat over mTLS', `${text(transfer.mebibytes_per_second_of_cat, 0)} MiB/s`),
-  line('', `${text(transfer.of_cat, 3)} of it; receiver at most ${transfer.receiver_peak_mib.toFixed(0)} MiB`),
+  line(
+    '',
+    `${text(transfer.of_cat, 3)} of it; receiver at most ${transfer.receiver_peak_mib.toFixed(0)} MiB`,
+  ),
   noiseLine(transfer.noise),
 ];
 

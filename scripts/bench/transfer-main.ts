@@ -108,7 +108,12 @@ async function receive(): Promise<void> {
 }
 
 async function receiveCat(port: number, file: string): Promise<void> {
-  const socket = connectTls({ ...tls, port, host: '127.0.0.1', checkServerIdentity: () => undefined });
+  const socket = connectTls({
+    ...tls,
+    port,
+    host: '127.0.0.1',
+    checkServerIdentity: () => undefined,
+  });
   await pipeline(socket, createWriteStream(file));
   const handle = await open(file);
   await handle.sync();

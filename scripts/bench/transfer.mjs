@@ -42,14 +42,25 @@ export async function transferBench({ file, folder, rounds, log }) {
   });
   const authority = await CertificateAuthority.throwAway('bench', Date.now());
   const credentials = async (role, name) => {
-    const { certificatePem: certificate, privateKeyPem: privateKey } = await authority.issue(role, name);
+    const { certificatePem: certificate, privateKeyPem: privateKey } = await authority.issue(
+      role,
+      name,
+    );
     return { authority: authority.certificatePem, certificate, privateKey };
   };
   const own = path.join(folder, 'transfer');
   await mkdir(own, { recursive: true });
   const common = { file, folder: own };
-  const sender = await end({ role: 'send', credentials: await credentials('coordinator', 'sender'), ...common });
-  const receiver = await end({ role: 'receive', credentials: await credentials('node', 'reader'), ...common });
+  const sender = await end({
+    role: 'send',
+    credentials: await credentials('coordinator', 'sender'),
+    ...common,
+  });
+  const receiver = await end({
+    role: 'receive',
+    credentials: await credentials('node', 'reader'),
+    ...common,
+  });
   const { bytes, ...offer } = sender.ready;
   const speeds = { pieces: [], cat: [] };
   let peakMiB = 0;

@@ -62,7 +62,7 @@ async function send(file: string): Promise<void> {
   const server = makeServer();
   server.add(RawPieceDefinition, origin.service);
   const access = accessInterceptor(CLUSTER, { 'minikeep.v1.PieceService': ['node'] });
-  const port = await listen(server, '127.0.0.1:0', credentials, [access]);
+  const { port } = await listen(server, '127.0.0.1:0', credentials, [access]);
   const model = await openModel(file);
   const [slice] = planSlices(model, []);
   if (slice === undefined) throw new Error('no slice');

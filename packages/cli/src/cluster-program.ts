@@ -9,6 +9,7 @@ import type { JoinFlags } from './commands/join.ts';
 import type { StartFlags } from './commands/start.ts';
 import type { HomeFlags } from './home-folder.ts';
 import * as read from './options.ts';
+import { homeOption } from './shared-options.ts';
 
 type Ended = (exitCode: number) => void;
 
@@ -16,8 +17,6 @@ const EVENTS_MAX = 10_000;
 const CERTIFICATE_DAYS_MIN = 0.0002;
 const CERTIFICATE_DAYS_MAX = 400;
 
-const homeOption = (): Option =>
-  new Option('--home <folder>', "this node's state (default: MINIKEEP_HOME, else ~/.minikeep)");
 
 export function addClusterCommands(program: Command, context: CommandContext, ended: Ended): void {
   program

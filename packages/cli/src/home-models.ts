@@ -2,11 +2,10 @@
  * The models of a home: asked of its coordinator when that runs, else read and changed here; either way with the same
  * messages.
  */
-import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { Models } from '@minikeep/coordinator';
 import { ModelLibrary, libraryFolder } from '@minikeep/models';
-import { EXIT, MinikeepError } from '@minikeep/protocol';
+import { MinikeepError } from '@minikeep/protocol';
 import type {
   ImportModelRequest,
   ImportModelResponse,
@@ -14,6 +13,8 @@ import type {
   RemoveModelResponse,
 } from '@minikeep/protocol/v1';
 import { Home, State } from '@minikeep/state';
+import { homeFolder, nodeSettings, type HomeFlags } from './home-folder.ts';
+import { connectOperator } from './operator-connection.ts';
 
 export interface HomeModels {
   list(): Promise<ImportedModel[]>;
@@ -22,24 +23,21 @@ export interface HomeModels {
   close(): void;
 }
 
-/** The home's folder from --home or MINIKEEP_HOME. Throws `usage.home`. */
-export function homeFolder(flag: string | undefined): string {
-  const folder = flag ?? process.env['MINIKEEP_HOME'] ?? '';
-  if (folder !== '') return path.resolve(folder);
-  throw new MinikeepError('usage.home', 'it is not said which home is meant', {
-    next: 'Give it: --home DIR, or set MINIKEEP_HOME.',
-    exitCode: EXIT.usage,
-  });
-}
-
-/** Opens a home that nobody uses. Throws `home.*`, `state.*`. */
-export function openHomeModels(folder: string): HomeModels {
-  if (!existsSync(path.join(folder, 'state.db')))
-    throw new MinikeepError('home.none', `${folder} is not the home of a cluster`, {
-      next: `Make it one: minikeep init --home "${folder}"`,
-      exitCode: EXIT.usage,
-    });
-  const home = Home.open(folder);
+/**
+ * The models of the home that the flags name. Throws `home.no_cluster`, `home.not_coordinator`, `cluster.not_running`,
+ * `home.*`, `state.*`.
+ */
+export function openHomeModels(flags: HomeFlags): HomeModels {
+  const folder = homeFolder(flags);
+  // Only the coordinator's home has a list of models: elsewhere this says where that is.
+  if (nodeSettings(folder).serves === undefined) return asked(flags);
+  let home: Home;
+  try {
+    home = Home.open(folder);
+  } catch (error) {
+    if (error instanceof MinikeepError && error.code === 'home.in_use') return asked(flags);
+    throw error;
+  }
   try {
     const state = State.open(home, Date.now);
     const models = new Models(new ModelLibrary(libraryFolder(folder)), state, Date.now);
@@ -56,4 +54,16 @@ export function openHomeModels(folder: string): HomeModels {
     home.close();
     throw error;
   }
+}
+
+/** The coordinator runs and has the home: it does the work. */
+function asked(flags: HomeFlags): HomeModels {
+  const { operator, close } = connectOperator(flags);
+  return {
+    list: async () => (await operator.listModels({})).models,
+    import: (request, signal) =>
+      operator.importModel({ ...request, path: path.resolve(request.path) }, { signal }),
+    remove: (name) => operator.removeModel({ name }),
+    close,
+  };
 }

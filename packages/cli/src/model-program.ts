@@ -3,11 +3,11 @@ import { Option, type Command } from 'commander';
 import type { CommandContext } from './command-context.ts';
 import type { ModelCheckFlags } from './commands/model-check.ts';
 import type { ModelImportFlags } from './commands/model-import.ts';
-import type { HomeFlags } from './commands/model-list.ts';
 import type { ModelShowFlags } from './commands/model-show.ts';
 import { CHECK_TOKENS_MAX, LOCAL_NODES_DEFAULT, STAGES_MAX } from './defaults.ts';
+import type { HomeFlags } from './home-folder.ts';
 import * as read from './options.ts';
-import { cutsOption, modeOption, threadsOption, unsafeOption } from './shared-options.ts';
+import { cutsOption, homeOption, modeOption, threadsOption, unsafeOption } from './shared-options.ts';
 
 export function addModel(
   program: Command,
@@ -129,6 +129,3 @@ Examples:
       ended(await modelRemove(context, name, flags));
     });
 }
-
-const homeOption = (): Option =>
-  new Option('--home <dir>', "a node's folder (default: MINIKEEP_HOME)");

@@ -31,3 +31,5 @@ export const contextOption = (): Option =>
     '--context <tokens>',
     'tokens of context (default: what the model has, at most 4096)',
   ).argParser(read.integer(16, CONTEXT_MAX));
+export const homeOption = (): Option =>
+  new Option('--home <folder>', "this node's state (default: MINIKEEP_HOME, else ~/.minikeep)");

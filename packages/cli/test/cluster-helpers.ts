@@ -115,7 +115,7 @@ export interface AskOptions {
 
 /** One greedy answer that goes past the end of generation unless told otherwise, so that its length is known. */
 export async function ask(
-  cluster: LocalCluster,
+  cluster: Pick<LocalCluster, 'operator'>,
   prompt: Prompt,
   options: AskOptions = {},
 ): Promise<Answer> {

@@ -3,7 +3,6 @@ import { createHash } from 'node:crypto';
 import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { Home, State } from '@minikeep/state';
 import { randomModelFile } from '@minikeep/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { jsonError, minikeep } from './minikeep.ts';
@@ -16,9 +15,8 @@ let sha256 = '';
 beforeAll(async () => {
   copyFileSync(await randomModelFile('llama', { layers: 4 }), file);
   sha256 = createHash('sha256').update(readFileSync(file)).digest('hex');
-  const opened = Home.open(home);
-  State.open(opened, Date.now).close();
-  opened.close();
+  const made = await minikeep(['init', '--home', home, '--name', 'lab', '--json']);
+  expect(made.stderr).toBe('');
 });
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
@@ -83,10 +81,8 @@ describe('model import', { timeout: 60_000 }, () => {
     expect([again.code, jsonError(again).code]).toEqual([2, 'model.unknown']);
   });
 
-  it('without a home, or with one that is none, says what to do', async () => {
-    const none = await minikeep(['model', 'list', '--json'], { env: { MINIKEEP_HOME: '' } });
-    expect([none.code, jsonError(none).code]).toEqual([2, 'usage.home']);
+  it('with a home that is none says what to do', async () => {
     const bad = await minikeep(['model', 'list', '--home', scratch, '--json']);
-    expect([bad.code, jsonError(bad).code]).toEqual([2, 'home.none']);
+    expect([bad.code, jsonError(bad).code]).toEqual([2, 'home.no_cluster']);
   });
 });

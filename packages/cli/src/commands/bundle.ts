@@ -5,7 +5,7 @@ import { EXIT, MinikeepError } from '@minikeep/protocol';
 import { rmSync } from 'node:fs';
 import path from 'node:path';
 import type { CommandContext, CommonFlags } from '../command-context.ts';
-import { homeFolder, openHomeModels } from '../home-models.ts';
+import { openHomeModels } from '../home-models.ts';
 import { defaultCacheFolder } from '../local-cluster.ts';
 import { knownModels, looksLikeModel } from '../models.ts';
 import { Progress } from '../progress.ts';
@@ -70,7 +70,7 @@ async function modelNamed(flags: BundleFlags, distFolder: string): Promise<strin
       exitCode: EXIT.usage,
     });
   if (looksLikeModel(name, known)) return findModelFile(name);
-  const models = openHomeModels(homeFolder(flags.home));
+  const models = openHomeModels(flags);
   try {
     const found = (await models.list()).find((one) => one.name === name);
     if (found !== undefined) return found.path;

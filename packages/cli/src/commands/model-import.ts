@@ -4,13 +4,13 @@ import { checkAccepted } from '@minikeep/models';
 import { formatBytes } from '@minikeep/planner';
 import { EXIT, MinikeepError } from '@minikeep/protocol';
 import type { ImportedModel, ModelOffer, ModelReport } from '@minikeep/protocol/v1';
-import type { CommandContext, CommonFlags } from '../command-context.ts';
-import { homeFolder, openHomeModels, type HomeModels } from '../home-models.ts';
+import type { CommandContext } from '../command-context.ts';
+import type { HomeFlags } from '../home-folder.ts';
+import { openHomeModels, type HomeModels } from '../home-models.ts';
 import { Progress } from '../progress.ts';
 import { safeLine } from '../safe-text.ts';
 
-export interface ModelImportFlags extends CommonFlags {
-  readonly home?: string;
+export interface ModelImportFlags extends HomeFlags {
   readonly name?: string;
   readonly copy?: boolean;
   readonly yes?: boolean;
@@ -24,7 +24,7 @@ export async function modelImport(
 ): Promise<number> {
   const { terminal, interrupts } = context;
   const json = flags.json === true;
-  const models = openHomeModels(homeFolder(flags.home));
+  const models = openHomeModels(flags);
   const progress = new Progress(terminal, json);
   try {
     const ask = (acceptSha256: string) =>

@@ -1,17 +1,14 @@
 /** `minikeep model list` and `model rm`: which models a cluster knows. */
 import { formatBytes } from '@minikeep/planner';
 import { EXIT } from '@minikeep/protocol';
-import type { CommandContext, CommonFlags } from '../command-context.ts';
-import { homeFolder, openHomeModels } from '../home-models.ts';
+import type { CommandContext } from '../command-context.ts';
+import type { HomeFlags } from '../home-folder.ts';
+import { openHomeModels } from '../home-models.ts';
 import { safeLine } from '../safe-text.ts';
 import { modelDocument } from './model-import.ts';
 
-export interface HomeFlags extends CommonFlags {
-  readonly home?: string;
-}
-
 export async function modelList({ terminal }: CommandContext, flags: HomeFlags): Promise<number> {
-  const models = openHomeModels(homeFolder(flags.home));
+  const models = openHomeModels(flags);
   try {
     const known = await models.list();
     if (flags.json === true) await terminal.json({ models: known.map(modelDocument) });
@@ -40,7 +37,7 @@ export async function modelRemove(
   name: string,
   flags: HomeFlags,
 ): Promise<number> {
-  const models = openHomeModels(homeFolder(flags.home));
+  const models = openHomeModels(flags);
   try {
     const { sha256, path } = await models.remove(name);
     if (flags.json === true) await terminal.json({ name, sha256, path });

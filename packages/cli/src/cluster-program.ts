@@ -17,7 +17,6 @@ const EVENTS_MAX = 10_000;
 const CERTIFICATE_DAYS_MIN = 0.0002;
 const CERTIFICATE_DAYS_MAX = 400;
 
-
 export function addClusterCommands(program: Command, context: CommandContext, ended: Ended): void {
   program
     .command('init')

@@ -7,7 +7,13 @@ import type { ModelShowFlags } from './commands/model-show.ts';
 import { CHECK_TOKENS_MAX, LOCAL_NODES_DEFAULT, STAGES_MAX } from './defaults.ts';
 import type { HomeFlags } from './home-folder.ts';
 import * as read from './options.ts';
-import { cutsOption, homeOption, modeOption, threadsOption, unsafeOption } from './shared-options.ts';
+import {
+  cutsOption,
+  homeOption,
+  modeOption,
+  threadsOption,
+  unsafeOption,
+} from './shared-options.ts';
 
 export function addModel(
   program: Command,

@@ -40,11 +40,21 @@ async function answerOn(nodes: readonly string[], cuts: readonly number[]): Prom
       model: 'tiny',
       nodes: [...nodes],
       cuts: [...cuts],
-      context: { nCtx: 256, nBatch: 64, nSeqMax: 1, mode: ExactMode.EXACT_MODE_EXACT, threads: 1, gpu: false },
+      context: {
+        nCtx: 256,
+        nBatch: 64,
+        nSeqMax: 1,
+        mode: ExactMode.EXACT_MODE_EXACT,
+        threads: 1,
+        gpu: false,
+      },
     }))
       if (event?.$case === 'ready') status = event.value.deployment;
     expect(status?.stages.map((stage) => stage.node)).toEqual(nodes);
-    const answer = await ask({ operator: client }, tokens([5, 9, 14]), { deployment: NAME, maxTokens: 8 });
+    const answer = await ask({ operator: client }, tokens([5, 9, 14]), {
+      deployment: NAME,
+      maxTokens: 8,
+    });
     await client.undeploy({ name: NAME });
     return answer.ids;
   });
@@ -80,7 +90,9 @@ describe('an imported model', { timeout: TIMEOUT_MS }, () => {
   it('is up again, differently cut and the other way round, while its file is away', async () => {
     renameSync(file, `${file}.away`);
     try {
-      expect(await homes.json('a', 'model', 'list')).toMatchObject({ models: [{ present: false }] });
+      expect(await homes.json('a', 'model', 'list')).toMatchObject({
+        models: [{ present: false }],
+      });
       // Every layer lies on one of the two; the first two have to go from a to b, the others back.
       expect(await answerOn(['b', 'a'], [3])).toEqual(ids);
       expect(await answerOn(['a', 'b'], [4])).toEqual(ids);
@@ -92,7 +104,8 @@ describe('an imported model', { timeout: TIMEOUT_MS }, () => {
   it('whose layers nobody holds is refused, and the file that is missing is named', async () => {
     renameSync(file, `${file}.away`);
     try {
-      for (const node of ['a', 'b']) for (const name of readdirSync(storeOf(node))) rmSync(path.join(storeOf(node), name));
+      for (const node of ['a', 'b'])
+        for (const name of readdirSync(storeOf(node))) rmSync(path.join(storeOf(node), name));
       const error = await failure(answerOn(['a', 'b'], [2]));
       expect(error.code).toBe('store.layers_missing');
       expect(error.message).toContain('layers 0-5');

@@ -58,12 +58,13 @@ export function openHomeModels(flags: HomeFlags): HomeModels {
 
 /** The coordinator runs and has the home: it does the work. */
 function asked(flags: HomeFlags): HomeModels {
-  const { operator, close } = connectOperator(flags);
+  const connection = connectOperator(flags);
+  const { operator } = connection;
   return {
     list: async () => (await operator.listModels({})).models,
     import: (request, signal) =>
       operator.importModel({ ...request, path: path.resolve(request.path) }, { signal }),
     remove: (name) => operator.removeModel({ name }),
-    close,
+    close: () => connection.close(),
   };
 }

@@ -8,6 +8,7 @@ export { vocabularyKeys } from './models/vocabulary.ts';
 export { Noise, seedOf } from './models/numbers.ts';
 export * from './models/catalog.ts';
 export * from './direct-platform.ts';
+export * from './faulty-proxy.ts';
 export * from './conformance/conformance.ts';
 export * from './conformance/divisions.ts';
 export * from './conformance/guards.ts';

@@ -1,0 +1,92 @@
+/** A link between two processes that can be cut or fall silent at any byte: TCP, forwarded as it is. */
+import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+
+export interface ProxyFaults {
+  /** Both sides are cut after so many bytes from the server. */
+  readonly cutAfterBytes?: number;
+  /** After so many bytes from the server nothing goes through any more, and nobody is told: a cable that was pulled. */
+  readonly silentAfterBytes?: number;
+}
+
+export class FaultyProxy {
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  #faults: ProxyFaults = {};
+  #passedBytes = 0;
+
+  private constructor(target: { readonly host: string; readonly port: number }) {
+    this.#server = createServer((client) => {
+      const server = connect(target);
+      for (const socket of [client, server]) {
+        this.#sockets.add(socket);
+        socket.on('error', () => {});
+        socket.once('close', () => {
+          this.#sockets.delete(socket);
+          client.destroy();
+          server.destroy();
+        });
+      }
+      forward(client, server, () => this.#silent);
+      forward(server, client, () => this.#passed(client, server));
+      server.on('data', (data: Buffer) => {
+        this.#passedBytes += data.byteLength;
+      });
+    });
+  }
+
+  /** Listens on a port of the kernel's choice and forwards to `host:port`. */
+  static async start(address: string): Promise<FaultyProxy> {
+    const at = address.lastIndexOf(':');
+    const proxy = new FaultyProxy({
+      host: address.slice(0, at),
+      port: Number(address.slice(at + 1)),
+    });
+    await new Promise<void>((resolve) => proxy.#server.listen(0, '127.0.0.1', resolve));
+    return proxy;
+  }
+
+  /** host:port */
+  get address(): string {
+    return `127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  /** From the server so far, or since the faults were set. */
+  get passedBytes(): number {
+    return this.#passedBytes;
+  }
+
+  /** Replaces the faults; bytes are counted anew. Connections that there are end. */
+  set(faults: ProxyFaults): void {
+    this.#faults = faults;
+    this.#passedBytes = 0;
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  async close(): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  get #silent(): boolean {
+    return this.#passedBytes >= (this.#faults.silentAfterBytes ?? Infinity);
+  }
+
+  #passed(client: Socket, server: Socket): boolean {
+    if (this.#passedBytes >= (this.#faults.cutAfterBytes ?? Infinity)) {
+      client.destroy();
+      server.destroy();
+    }
+    return this.#silent;
+  }
+}
+
+/** With back-pressure; `swallow` says, before each piece, that it goes nowhere. */
+function forward(from: Socket, to: Socket, swallow: () => boolean): void {
+  from.on('data', (data: Buffer) => {
+    if (swallow() || to.destroyed) return;
+    if (to.write(data)) return;
+    from.pause();
+    to.once('drain', () => from.resume());
+  });
+  from.on('end', () => to.end());
+}

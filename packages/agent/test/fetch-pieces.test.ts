@@ -85,7 +85,11 @@ beforeEach(async () => {
   pieces = new Pieces(store, await credentials('reader'));
   proxy.set({});
   readBytes = 0;
-  grants.allow(READER, 'd', slice.pieces.map((piece) => piece.digest));
+  grants.allow(
+    READER,
+    'd',
+    slice.pieces.map((piece) => piece.digest),
+  );
 });
 afterEach(async () => {
   await store.close();
@@ -97,7 +101,10 @@ async function prepare(deployment = 'd', signal = new AbortController().signal):
   const request = {
     deployment,
     slice: slice.digest,
-    pieces: slice.pieces.map(({ digest, bytes }) => ({ digest: Buffer.from(digest, 'hex'), bytes })),
+    pieces: slice.pieces.map(({ digest, bytes }) => ({
+      digest: Buffer.from(digest, 'hex'),
+      bytes,
+    })),
     sources: [{ address: proxy.address, identity: identityUri(HOLDER), pieces: [0, 1, 2] }],
   };
   for await (const { event } of pieces.prepare(request, { signal }))
@@ -145,7 +152,13 @@ describe('a link', { timeout: 60_000 }, () => {
   });
 
   it('to a reader that stops: the sender stops too', async () => {
-    const { client, close } = connect(RawPieceDefinition, address, await credentials('reader'), HOLDER, 'holder');
+    const { client, close } = connect(
+      RawPieceDefinition,
+      address,
+      await credentials('reader'),
+      HOLDER,
+      'holder',
+    );
     const [, large] = slice.pieces;
     const stop = new AbortController();
     const call = client
@@ -172,14 +185,26 @@ describe('a link', { timeout: 60_000 }, () => {
 describe('a node', () => {
   it('gets what it was allowed, for that deployment, as long as it is', async () => {
     expect(await codeOf(prepare('other'))).toBe('access.denied');
-    grants.allow(READER, 'd', slice.pieces.slice(0, 2).map((piece) => piece.digest));
+    grants.allow(
+      READER,
+      'd',
+      slice.pieces.slice(0, 2).map((piece) => piece.digest),
+    );
     expect(await codeOf(prepare())).toBe('access.denied');
     grants.allow(READER, 'd', []);
     expect(await codeOf(prepare())).toBe('access.denied');
     const stranger = identityUri(identityOf('stranger'));
-    grants.allow(stranger, 'd', slice.pieces.map((piece) => piece.digest));
+    grants.allow(
+      stranger,
+      'd',
+      slice.pieces.map((piece) => piece.digest),
+    );
     expect(await codeOf(prepare())).toBe('access.denied');
-    grants.allow(READER, 'd', slice.pieces.map((piece) => piece.digest));
+    grants.allow(
+      READER,
+      'd',
+      slice.pieces.map((piece) => piece.digest),
+    );
     // The first two came when they were allowed, and stayed.
     expect(await prepare()).toBe(slice.pieces[2]?.bytes);
     await check();
@@ -193,7 +218,13 @@ describe('a node', () => {
     const name = { digest: Buffer.from(piece?.digest ?? '', 'hex'), bytes: piece?.bytes ?? 0 };
     const { signal } = new AbortController();
     const ask = async (request: Partial<Parameters<Pieces['prepare']>[0]>): Promise<void> => {
-      const whole = { deployment: 'd', slice: slice.digest, pieces: [name], sources: [], ...request };
+      const whole = {
+        deployment: 'd',
+        slice: slice.digest,
+        pieces: [name],
+        sources: [],
+        ...request,
+      };
       for await (const event of pieces.prepare(whole, { signal })) void event;
     };
     expect(await codeOf(ask({}))).toBe('node.bad_request');
@@ -208,7 +239,11 @@ describe('a node', () => {
   });
 
   it('that brings one slice for two deployments at once fetches it once', async () => {
-    grants.allow(READER, 'e', slice.pieces.map((piece) => piece.digest));
+    grants.allow(
+      READER,
+      'e',
+      slice.pieces.map((piece) => piece.digest),
+    );
     const received = await Promise.all([prepare('d'), prepare('e')]);
     expect(received.toSorted((a, b) => a - b)).toEqual([0, slice.data.byteLength]);
     await check();

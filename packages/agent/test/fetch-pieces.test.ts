@@ -152,7 +152,7 @@ describe('a link', { timeout: 60_000 }, () => {
   });
 
   it('to a reader that stops: the sender stops too', async () => {
-    const { client, close } = connect(
+    const connection = connect(
       RawPieceDefinition,
       address,
       await credentials('reader'),
@@ -161,24 +161,17 @@ describe('a link', { timeout: 60_000 }, () => {
     );
     const [, large] = slice.pieces;
     const stop = new AbortController();
-    const call = client
-      .fetch(
-        {
-          deployment: 'd',
-          piece: Buffer.from(large?.digest ?? '', 'hex'),
-          firstChunk: 0,
-          chunks: 24,
-        },
-        { signal: stop.signal },
-      )
-      [Symbol.asyncIterator]();
+    const piece = Buffer.from(large?.digest ?? '', 'hex');
+    const request = { deployment: 'd', piece, firstChunk: 0, chunks: 24 };
+    const coming = connection.client.fetch(request, { signal: stop.signal });
+    const call = coming[Symbol.asyncIterator]();
     await call.next();
     await call.next();
     await new Promise((resolve) => setTimeout(resolve, 500));
     // What a flow window holds, and what lies in sockets; never all of it.
     expect(readBytes).toBeLessThan(large?.bytes ?? 0);
     stop.abort();
-    close();
+    connection.close();
   });
 });
 

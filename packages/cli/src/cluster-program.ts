@@ -2,11 +2,14 @@
 import { COORDINATOR_DEFAULTS } from '@minikeep/coordinator/membership-defaults';
 import { Option, type Command } from 'commander';
 import type { CommandContext } from './command-context.ts';
+import type { DrainFlags } from './commands/drain.ts';
 import type { EventsFlags } from './commands/events.ts';
 import type { InitFlags } from './commands/init.ts';
 import type { InviteFlags } from './commands/invite.ts';
 import type { JoinFlags } from './commands/join.ts';
 import type { StartFlags } from './commands/start.ts';
+import type { UpFlags } from './commands/up.ts';
+import { CONTEXT_MAX, PARALLEL_MAX, THREADS_MAX } from './defaults.ts';
 import type { HomeFlags } from './home-folder.ts';
 import * as read from './options.ts';
 import { homeOption } from './shared-options.ts';
@@ -135,6 +138,97 @@ export function addClusterCommands(program: Command, context: CommandContext, en
     .action(async (name: string, flags: HomeFlags) => {
       const { removeNode } = await import('./commands/nodes.ts');
       ended(await removeNode(context, name, flags));
+    });
+  node
+    .command('drain')
+    .summary('take a node out of service, without losing an answer')
+    .description(
+      'Takes a node out of service: new requests wait, running answers end, the models that use it start again without it, and serve what waited. Refuses before it touches anything when the other nodes have no room.',
+    )
+    .argument('<name>', 'which node')
+    .addOption(homeOption())
+    .addOption(
+      new Option('--timeout <time>', 'how long running answers may go on')
+        .argParser(read.duration(1, 86_400))
+        .default(300, '5m'),
+    )
+    .addHelpText(
+      'after',
+      '\nExamples:\n  minikeep node drain mini-3\n  minikeep node drain mini-3 --timeout 30s',
+    )
+    .action(async (name: string, flags: DrainFlags) => {
+      const { drain } = await import('./commands/drain.ts');
+      ended(await drain(context, name, flags));
+    });
+  node
+    .command('resume')
+    .summary('take a node into service again')
+    .description('Takes a drained node into service again.')
+    .argument('<name>', 'which node')
+    .addOption(homeOption())
+    .addHelpText('after', '\nExamples:\n  minikeep node resume mini-3')
+    .action(async (name: string, flags: HomeFlags) => {
+      const { resume } = await import('./commands/drain.ts');
+      ended(await resume(context, name, flags));
+    });
+  program
+    .command('up')
+    .summary('bring a model up on the cluster')
+    .description(
+      'Places the layers of an imported model over the nodes, tries the sandbox on each, sends the slices, loads and connects them. From then on the model is wanted: whatever is restarted, it comes back by itself.',
+    )
+    .argument('<name>', 'an imported model (minikeep model list)')
+    .addOption(homeOption())
+    .addOption(
+      new Option('--nodes <names>', 'only these, in the order of the stages: a,b,c').argParser(
+        (text) => text.split(',').map((part) => part.trim()),
+      ),
+    )
+    .addOption(
+      new Option('--cuts <layers>', 'first layers of the second, third … stage').argParser(
+        read.cuts,
+      ),
+    )
+    .addOption(
+      new Option('--context <tokens>', 'tokens of context of each conversation').argParser(
+        read.integer(16, CONTEXT_MAX),
+      ),
+    )
+    .addOption(
+      new Option('--parallel <n>', 'conversations at once')
+        .argParser(read.integer(1, PARALLEL_MAX))
+        .default(4),
+    )
+    .addOption(
+      new Option('--threads <n>', 'threads of each engine').argParser(read.integer(1, THREADS_MAX)),
+    )
+    .addOption(
+      new Option(
+        '--mode <mode>',
+        'exact: the same logits alone and in a crowd; fast: flash attention',
+      )
+        .choices(['exact', 'fast'])
+        .default('exact'),
+    )
+    .option('--no-canary', 'do not try the sandbox first')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  minikeep up deepseek-r1\n  minikeep up qwen3-32b --context 8192 --parallel 2',
+    )
+    .action(async (name: string, flags: UpFlags) => {
+      const { up } = await import('./commands/up.ts');
+      ended(await up(context, name, flags));
+    });
+  program
+    .command('down')
+    .summary('take a model down')
+    .description('Ends the engines of a model; its layers stay on the nodes for the next time.')
+    .argument('<name>', 'which model')
+    .addOption(homeOption())
+    .addHelpText('after', '\nExamples:\n  minikeep down deepseek-r1')
+    .action(async (name: string, flags: HomeFlags) => {
+      const { down } = await import('./commands/up.ts');
+      ended(await down(context, name, flags));
     });
   program
     .command('status')

@@ -33,6 +33,8 @@ export interface ClusterOptions {
   readonly store?: WantedStore;
   /** What people call the cluster, and the node that the coordinator runs on; empty for a throw-away one. */
   readonly label?: { readonly name: string; readonly node: string };
+  /** Where programs ask over HTTP. */
+  apiUrl?(): string;
   /** What the cluster's members said of themselves; nothing for a throw-away one. */
   facts?(node: string): NodeFacts | undefined;
   /** Where the last stage sends results; known once the coordinator listens. */
@@ -261,6 +263,7 @@ export class Cluster {
       violations: this.violations.total,
       clusterName: this.#options.label?.name ?? '',
       coordinatorNode: this.#options.label?.node ?? '',
+      apiUrl: this.#options.apiUrl?.() ?? '',
     };
   }
 

@@ -1,15 +1,9 @@
 /** Brings a model up on a session's cluster, with progress, and says what it did. */
-import { MinikeepError } from '@minikeep/protocol';
-import {
-  DeployPhase,
-  ExactMode,
-  type DeploymentStatus,
-  type DeployPlan,
-} from '@minikeep/protocol/v1';
-import { formatBytes } from '@minikeep/planner';
-import type { Progress } from '../progress.ts';
+import { ExactMode } from '@minikeep/protocol/v1';
+import { untilUp, type CameUp } from '../deploy-progress.ts';
 import type { LocalCluster } from '../local-cluster.ts';
 import { localThreads } from '../local-threads.ts';
+import type { Progress } from '../progress.ts';
 
 export interface DeployOptions {
   readonly modelPath: string;
@@ -19,20 +13,9 @@ export interface DeployOptions {
   readonly mode: 'exact' | 'fast';
 }
 
-export interface Deployed {
+export interface Deployed extends CameUp {
   readonly name: string;
-  readonly status: DeploymentStatus;
-  readonly plan: DeployPlan | undefined;
-  readonly seconds: number;
 }
-
-const PHASES: ReadonlyMap<DeployPhase, string> = new Map([
-  [DeployPhase.DEPLOY_PHASE_CHECKING, 'checking the model'],
-  [DeployPhase.DEPLOY_PHASE_CANARY, 'trying the sandbox'],
-  [DeployPhase.DEPLOY_PHASE_SENDING, 'sending slices'],
-  [DeployPhase.DEPLOY_PHASE_LOADING, 'loading'],
-  [DeployPhase.DEPLOY_PHASE_CONNECTING, 'connecting the stages'],
-]);
 
 const NAME = 'run';
 
@@ -54,27 +37,6 @@ export async function deploy(
       gpu: process.platform === 'darwin',
     },
   };
-  let plan: DeployPlan | undefined;
-  try {
-    for await (const { event } of session.operator.deploy(request, { signal })) {
-      if (event?.$case === 'plan') plan = event.value;
-      if (event?.$case === 'progress') {
-        const { phase, fraction, totalBytes } = event.value;
-        const size = totalBytes > 0 ? ` ${formatBytes(totalBytes)}` : '';
-        progress.show(`${PHASES.get(phase) ?? 'starting'}${size}`, fraction);
-      }
-      if (event?.$case === 'ready' && event.value.deployment !== undefined)
-        return {
-          name: NAME,
-          status: event.value.deployment,
-          plan,
-          seconds: event.value.totalSeconds,
-        };
-    }
-  } finally {
-    progress.clear();
-  }
-  throw new MinikeepError('deploy.ended', 'the coordinator ended before the model was up', {
-    next: 'Run the command again with --verbose.',
-  });
+  const up = await untilUp(session.operator.deploy(request, { signal }), progress);
+  return { name: NAME, ...up };
 }

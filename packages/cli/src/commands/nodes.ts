@@ -61,9 +61,9 @@ export async function removeNode(
   });
 }
 
-/** `joined`: it has never been heard of since it joined. */
+/** `joined`: it has never been heard of since it joined; `drained`: there, but out of service. */
 function stateOf(node: NodeStatus): string {
-  if (node.reachable) return 'up';
+  if (node.reachable) return node.draining ? 'drained' : 'up';
   return node.address === '' ? 'joined' : 'away';
 }
 
@@ -73,6 +73,7 @@ function nodeDocument(node: NodeStatus, status: StatusResponse) {
     state: stateOf(node),
     coordinator: node.node === status.coordinatorNode,
     address: node.address,
+    draining: node.draining,
     platform: node.platform,
     version: node.minikeepVersion,
     cpu_count: node.cpuCount,

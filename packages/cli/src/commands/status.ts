@@ -12,6 +12,8 @@ const STATES: ReadonlyMap<DeploymentState, string> = new Map([
   [DeploymentState.DEPLOYMENT_STATE_READY, 'ready'],
   [DeploymentState.DEPLOYMENT_STATE_FAILED, 'failed'],
   [DeploymentState.DEPLOYMENT_STATE_STOPPING, 'stopping'],
+  [DeploymentState.DEPLOYMENT_STATE_WAITING, 'waiting'],
+  [DeploymentState.DEPLOYMENT_STATE_DRAINING, 'draining'],
 ]);
 
 export async function status({ terminal }: CommandContext, flags: HomeFlags): Promise<number> {
@@ -25,6 +27,7 @@ export async function status({ terminal }: CommandContext, flags: HomeFlags): Pr
         version: found.minikeepVersion,
         sealed: sealName(found.sealed),
         violations: found.violations,
+        api: found.apiUrl === '' ? null : { url: found.apiUrl },
         nodes_up: up.length,
         nodes: found.nodes.length,
         deployments: found.deployments.map(deploymentDocument),
@@ -59,7 +62,7 @@ export async function status({ terminal }: CommandContext, flags: HomeFlags): Pr
   });
 }
 
-function deploymentDocument(deployment: DeploymentStatus) {
+export function deploymentDocument(deployment: DeploymentStatus) {
   return {
     name: deployment.name,
     state: STATES.get(deployment.state) ?? 'unknown',

@@ -84,6 +84,8 @@ export interface StatusResponse {
   clusterName: string;
   /** The node on whose machine the coordinator runs; empty for a throw-away cluster. */
   coordinatorNode: string;
+  /** Where programs ask, http://host:port; empty: nowhere. */
+  apiUrl: string;
 }
 
 export interface NodeStatus {
@@ -439,6 +441,7 @@ function createBaseStatusResponse(): StatusResponse {
     violations: 0,
     clusterName: "",
     coordinatorNode: "",
+    apiUrl: "",
   };
 }
 
@@ -467,6 +470,9 @@ export const StatusResponse: MessageFns<StatusResponse> = {
     }
     if (message.coordinatorNode !== "") {
       writer.uint32(66).string(message.coordinatorNode);
+    }
+    if (message.apiUrl !== "") {
+      writer.uint32(74).string(message.apiUrl);
     }
     return writer;
   },
@@ -548,6 +554,14 @@ export const StatusResponse: MessageFns<StatusResponse> = {
             message.coordinatorNode = reader.string();
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.apiUrl = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -573,6 +587,7 @@ export const StatusResponse: MessageFns<StatusResponse> = {
     message.violations = object.violations ?? 0;
     message.clusterName = object.clusterName ?? "";
     message.coordinatorNode = object.coordinatorNode ?? "";
+    message.apiUrl = object.apiUrl ?? "";
     return message;
   },
 };

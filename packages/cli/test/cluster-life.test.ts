@@ -1,0 +1,88 @@
+/** A cluster with homes and a model: import, up, a coordinator that is killed, drain, down; as a user types it. */
+import path from 'node:path';
+import { REPOSITORY } from '@minikeep/testkit';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { Homes, type RunningNode } from './homes.ts';
+import { jsonError } from './minikeep.ts';
+
+interface StatusDocument {
+  readonly deployments: {
+    readonly name: string;
+    readonly state: string;
+    readonly epoch: number;
+    readonly stages: { readonly node: string; readonly engine_pid: number }[];
+  }[];
+}
+
+const homes = new Homes();
+const MODEL = path.join(REPOSITORY, 'models/keeper.gguf');
+let first: RunningNode;
+
+beforeAll(async () => {
+  first = await homes.startFirst('a', '--node-name', 'mini-1');
+  const address = first.last('coordinator')?.address ?? '';
+  const token = await homes.token('a');
+  await homes.json('b', 'join', address, '--token-file', token, '--name', 'mini-2');
+  await homes.start('b');
+  await homes.untilStates('a', { 'mini-1': 'up', 'mini-2': 'up' });
+});
+afterAll(() => homes.close());
+
+const status = () => homes.json<StatusDocument>('a', 'status');
+async function until(state: string): Promise<StatusDocument['deployments'][number]> {
+  const deadline = Date.now() + 60_000;
+  for (;;) {
+    const found = (await status()).deployments.find((each) => each.name === 'keeper');
+    if (found?.state === state) return found;
+    if (Date.now() > deadline) throw new Error(`it is ${JSON.stringify(found)}`);
+  }
+}
+
+it('a model is imported through the coordinator that runs, and comes up on both nodes', async () => {
+  const refused = await homes.run('a', 'model', 'import', MODEL, '--name', 'keeper', '--json');
+  expect(jsonError(refused).code).toMatch(/^(usage|model)\./);
+  await homes.json('a', 'model', 'import', MODEL, '--name', 'keeper', '--yes');
+  const { models } = await homes.json<{ models: { name: string }[] }>('a', 'model', 'list');
+  expect(models.map((model) => model.name)).toEqual(['keeper']);
+  await homes.json('a', 'up', 'keeper', '--no-canary', '--context', '256', '--threads', '1');
+  const up = await until('ready');
+  expect(up.stages.map((stage) => stage.node)).toEqual(['mini-1', 'mini-2']);
+});
+
+it('a coordinator that is killed finds its engines again: no reload, the epoch kept', async () => {
+  const before = await until('ready');
+  const { pid } = first.last('coordinator') ?? {};
+  process.kill(pid ?? 0, 'SIGKILL');
+  const deadline = Date.now() + 30_000;
+  while (first.last('coordinator')?.pid === pid && Date.now() < deadline)
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(await until('ready')).toEqual(before);
+});
+
+it('an agent that is killed loads its slice again by itself, in a new epoch', async () => {
+  const before = await until('ready');
+  const other = [...homes.running].find((node) => node !== first);
+  process.kill(other?.last('agent')?.pid ?? 0, 'SIGKILL');
+  const deadline = Date.now() + 60_000;
+  for (;;) {
+    const now = (await status()).deployments[0];
+    if (now?.state === 'ready' && now.epoch > before.epoch) break;
+    if (Date.now() > deadline) throw new Error(`it is ${JSON.stringify(now)}`);
+  }
+});
+
+it('a node that is drained holds nothing any more, and can come back', async () => {
+  const drained = await homes.json<{ moved: string[] }>('a', 'node', 'drain', 'mini-2');
+  expect(drained.moved).toEqual(['keeper']);
+  expect((await until('ready')).stages.map((stage) => stage.node)).toEqual(['mini-1']);
+  await homes.untilStates('a', { 'mini-2': 'drained' });
+  await homes.json('a', 'node', 'resume', 'mini-2');
+  await homes.untilStates('a', { 'mini-2': 'up' });
+});
+
+it('a model that is taken down is gone, and only once', async () => {
+  await homes.json('a', 'down', 'keeper');
+  expect((await status()).deployments).toEqual([]);
+  const again = await homes.run('a', 'down', 'keeper', '--json');
+  expect([again.code, jsonError(again).code]).toEqual([2, 'deployment.unknown']);
+});

@@ -91,10 +91,9 @@ async function run(
   tell({ $case: 'plan', value: planMessage(plan) });
   if (request.runCanary) {
     progress(DeployPhase.DEPLOY_PHASE_CANARY, 0, 1);
-    for await (const { event } of runCanaries(
-      plan.stages.map((s) => s.node),
-      signal,
-    ))
+    // A node that was told to do without a sandbox has none to try; it counts as unsealed.
+    const walled = plan.stages.map((s) => s.node).filter((node) => node.hello?.sandboxOff !== true);
+    for await (const { event } of runCanaries(walled, signal))
       if (event?.$case === 'report') {
         tell({ $case: 'canary', value: event.value });
         if (!event.value.passed) throw canaryFailed(event.value.node);

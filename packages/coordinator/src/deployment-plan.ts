@@ -159,8 +159,14 @@ function placeLayers(
 ): readonly number[] {
   const used = cuts.length > 0 ? nodes.slice(0, cuts.length + 1) : nodes;
   const machines = new Set(hellos.map((hello) => hello.machine));
+  // What one agent of a shared machine gives back, any of them can have.
+  const allFreed = [...(freed?.values() ?? [])].reduce((sum, bytes) => sum + bytes, 0);
   const budgets = used.map((node, i) =>
-    budgetOf(hellos[i], node.heartbeat?.memoryAvailableBytes, freed?.get(node.name)),
+    budgetOf(
+      hellos[i],
+      node.heartbeat?.memoryAvailableBytes,
+      machines.size === 1 ? allFreed : freed?.get(node.name),
+    ),
   );
   const placement = plan(
     modelFacts(model),

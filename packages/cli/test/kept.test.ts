@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { Cache, alive, ask, failure, tokens } from './cluster-helpers.ts';
 import { KeptCluster, NAME } from './kept-cluster.ts';
 
-const WAIT = { timeout: 40_000, interval: 100 };
+const WAIT = { timeout: 120_000, interval: 100 };
 const PROMPT = [5, 9, 14, 22, 31, 40];
 const ready = DeploymentState.DEPLOYMENT_STATE_READY;
 
@@ -17,7 +17,7 @@ beforeAll(async () => {
 });
 afterAll(() => cache.remove());
 
-describe('a deployment that is kept', () => {
+describe('a deployment that is kept', { timeout: 240_000 }, () => {
   let cluster: KeptCluster;
   beforeEach(async () => {
     cluster = await KeptCluster.start(3, model, cache);

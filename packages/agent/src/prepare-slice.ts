@@ -15,7 +15,6 @@ import {
   RawPieceDefinition,
   connect,
   toErrorDetail,
-  withHeadroom,
   type CredentialPems,
   type ServedPiece,
 } from '@minikeep/protocol/rpc';
@@ -204,11 +203,11 @@ async function serve(store: SliceStore, digest: string): Promise<ServedPiece | u
   return {
     chunkDigests,
     chunkCount: chunkCount(piece.bytes),
-    async read(chunk) {
-      const data = withHeadroom(chunkBytes(piece.bytes, chunk));
+    chunkBytes: (chunk) => chunkBytes(piece.bytes, chunk),
+    async read(chunk, target) {
+      const at = piece.offset + chunk * PIECE_CHUNK_BYTES;
       // The reader checks: what is cut short or changed here is refused there.
-      await handle.read(data, 0, data.byteLength, piece.offset + chunk * PIECE_CHUNK_BYTES);
-      return data;
+      await handle.read(target, 0, target.byteLength, at);
     },
     close: () => handle.close(),
   };

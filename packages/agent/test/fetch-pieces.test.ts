@@ -13,7 +13,6 @@ import {
   connect,
   listen,
   makeServer,
-  withHeadroom,
   type CredentialPems,
 } from '@minikeep/protocol/rpc';
 import { FaultyProxy } from '@minikeep/testkit';
@@ -57,11 +56,10 @@ beforeAll(async () => {
     return {
       chunkDigests: piece.chunks,
       chunkCount: chunkCount(piece.bytes),
-      async read(chunk) {
-        const data = withHeadroom(chunkBytes(piece.bytes, chunk));
-        data.set(piece.data.subarray(chunk * PIECE_CHUNK_BYTES, (chunk + 1) * PIECE_CHUNK_BYTES));
-        readBytes += data.byteLength;
-        return data;
+      chunkBytes: (chunk) => chunkBytes(piece.bytes, chunk),
+      async read(chunk, target) {
+        target.set(piece.data.subarray(chunk * PIECE_CHUNK_BYTES, (chunk + 1) * PIECE_CHUNK_BYTES));
+        readBytes += target.byteLength;
       },
       close: () => Promise.resolve(),
     };

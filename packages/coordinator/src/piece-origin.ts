@@ -11,7 +11,7 @@ import {
   type SlicePlan,
 } from '@minikeep/gguf';
 import type { ModelSource } from '@minikeep/models';
-import { PieceGrants, PieceServer, withHeadroom, type ServedPiece } from '@minikeep/protocol/rpc';
+import { PieceGrants, PieceServer, type ServedPiece } from '@minikeep/protocol/rpc';
 import type { WantedPiece } from './transfer-plan.ts';
 
 /** A piece of a slice with what is needed to serve it. */
@@ -87,11 +87,10 @@ export class PieceOrigin {
       return {
         chunkDigests,
         chunkCount: count,
-        async read(chunk) {
-          const data = withHeadroom(chunkBytes(plan.bytes, chunk));
-          await reader.readInto(plan, chunk * PIECE_CHUNK_BYTES, data);
+        chunkBytes: (chunk) => chunkBytes(plan.bytes, chunk),
+        async read(chunk, target) {
+          await reader.readInto(plan, chunk * PIECE_CHUNK_BYTES, target);
           if (chunk === count - 1) await reader.assertUnchanged();
-          return data;
         },
         close: () => reader.close(),
       };

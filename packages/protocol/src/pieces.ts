@@ -18,21 +18,49 @@ export const RawPieceDefinition = {
     responseStream: true,
     requestSerialize: (request: FetchRequest): Uint8Array => FetchRequest.encode(request).finish(),
     requestDeserialize: (bytes: Uint8Array): FetchRequest => FetchRequest.decode(bytes),
-    responseSerialize: (data: Uint8Array): Uint8Array => wrapFrame(data, hasHeadroom(data)),
+    responseSerialize: (data: Uint8Array): Uint8Array => {
+      const message = wrapFrame(data, onTaken.has(data.buffer));
+      // grpc-js copies it into a message of its own before anything else runs.
+      onTaken.get(data.buffer)?.();
+      return message;
+    },
     responseDeserialize: unwrapFrame,
     options: {},
   },
 } as const;
 
-/** Buffers made by `withHeadroom`: only in them are the bytes before the payload ours. */
-const roomy = new WeakSet<ArrayBufferLike>();
-const hasHeadroom = (data: Uint8Array): boolean => roomy.has(data.buffer);
+/** Of buffers that are sent without being wrapped in a copy: what is called once their content was taken. */
+const onTaken = new WeakMap<ArrayBufferLike, () => void>();
 
-/** A buffer of that size that is sent without being copied. */
-export function withHeadroom(bytes: number): Uint8Array {
-  const whole = new Uint8Array(bytes + FRAME_WRAPPER_BYTES);
-  roomy.add(whole.buffer);
-  return whole.subarray(FRAME_WRAPPER_BYTES);
+/**
+ * A buffer that is filled, sent, and filled again. Chunks that wait in a queue would take memory, and new ones for each
+ * chunk keep the collector busier than everything else that a transfer does.
+ */
+class ChunkBuffer {
+  readonly #data: Uint8Array;
+  #taken: Promise<void> = Promise.resolve();
+
+  constructor(bytes: number) {
+    const whole = new Uint8Array(bytes + FRAME_WRAPPER_BYTES);
+    this.#data = whole.subarray(FRAME_WRAPPER_BYTES);
+    onTaken.set(whole.buffer, () => {});
+  }
+
+  /** Resolves with room for so many bytes once what was in it is on its way. Throws the signal's reason when aborted. */
+  async room(bytes: number, signal: AbortSignal): Promise<Uint8Array> {
+    let abort: () => void = () => {};
+    const aborted = new Promise<void>((resolve) => (abort = resolve));
+    signal.addEventListener('abort', abort, { once: true });
+    await Promise.race([this.#taken, aborted]);
+    signal.removeEventListener('abort', abort);
+    signal.throwIfAborted();
+    return this.#data.subarray(0, bytes);
+  }
+
+  /** Call just before it is sent. */
+  sent(): void {
+    this.#taken = new Promise((resolve) => onTaken.set(this.#data.buffer, resolve));
+  }
 }
 
 /** A piece that can be served. */
@@ -40,8 +68,10 @@ export interface ServedPiece {
   /** Digests of its chunks, one after the other. */
   readonly chunkDigests: Uint8Array;
   readonly chunkCount: number;
-  /** Reads one chunk into a buffer made with `withHeadroom`. */
-  read(chunk: number): Promise<Uint8Array>;
+  /** Size of that chunk. */
+  chunkBytes(chunk: number): number;
+  /** Fills `target`, which is as large, with that chunk. */
+  read(chunk: number, target: Uint8Array): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -74,9 +104,14 @@ export class PieceServer {
       yield piece.chunkDigests;
       const end = Math.min(piece.chunkCount, request.firstChunk + request.chunks);
       const garbage = new CollectGarbage();
+      const size = end > request.firstChunk ? piece.chunkBytes(request.firstChunk) : 0;
+      // One is on its way while the other is filled. No chunk is larger than the first one asked for.
+      const buffers = [new ChunkBuffer(size), new ChunkBuffer(size)] as const;
       for (let chunk = request.firstChunk; chunk < end; chunk++) {
-        context.signal.throwIfAborted();
-        const data = await piece.read(chunk);
+        const buffer = buffers[chunk % 2 === 0 ? 0 : 1];
+        const data = await buffer.room(piece.chunkBytes(chunk), context.signal);
+        await piece.read(chunk, data);
+        buffer.sent();
         yield data;
         garbage.passed(data.byteLength);
       }

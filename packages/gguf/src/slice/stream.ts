@@ -60,7 +60,7 @@ export class PlanReader {
     return out;
   }
 
-  /** The same into `target`, which holds zeros. */
+  /** The same into `target`. */
   async readInto(plan: Planned, from: number, target: Uint8Array): Promise<void> {
     const end = from + target.byteLength;
     let at = 0;
@@ -72,7 +72,7 @@ export class PlanReader {
     if (at !== target.byteLength) throw new Error(`bytes up to ${end} of a plan of ${plan.bytes}`);
   }
 
-  /** Fills `target`, which is new (zeros), from `offset` of a segment on. */
+  /** Fills `target` from `offset` of a segment on. */
   async fill(segment: Segment, offset: number, target: Uint8Array): Promise<void> {
     if (segment.from === 'memory')
       target.set(segment.data.subarray(offset, offset + target.byteLength));
@@ -80,7 +80,7 @@ export class PlanReader {
       const source = await this.#source(segment.file);
       const got = await source.read(segment.offset + offset, target);
       if (got < target.byteLength) throw endsEarly(this.#model, segment.file);
-    }
+    } else target.fill(0);
   }
 
   /** Throws `gguf.changed` if a file that was read from is not what it was. */

@@ -70,6 +70,23 @@ describe('a deployment that is kept', { timeout: 240_000 }, () => {
     expect(await answer()).toEqual(fresh);
   });
 
+  it('is attached again when a node was only out of reach: nothing is loaded', async () => {
+    const before = await cluster.up({ nodes: ['node-1', 'node-2'] });
+    const fresh = await answer();
+    const agent = cluster.pid('node-2');
+    process.kill(agent, 'SIGSTOP');
+    await expect
+      .poll(async () => (await cluster.status())?.error?.code, WAIT)
+      .toBe('deployment.waiting');
+    process.kill(agent, 'SIGCONT');
+    await untilReady();
+    const after = await cluster.status();
+    expect(after?.epoch).toBe(before.epoch);
+    const pids = (status: typeof after) => status?.stages.map((stage) => stage.enginePid);
+    expect(pids(after)).toEqual(pids(before));
+    expect(await answer()).toEqual(fresh);
+  });
+
   it('begins anew when an engine dies', async () => {
     const before = await cluster.up();
     const fresh = await answer();

@@ -88,6 +88,10 @@ const transferLines = (transfer) => [
     '',
     `${text(transfer.of_cat, 3)} of it; receiver at most ${transfer.receiver_peak_mib.toFixed(0)} MiB`,
   ),
+  line(
+    'processor time a GiB',
+    `${text(transfer.cpu_seconds_a_gibibyte, 2)} s, cat ${text(transfer.cpu_seconds_a_gibibyte_of_cat, 2)} s (the busier end)`,
+  ),
   noiseLine(transfer.noise),
 ];
 

@@ -82,8 +82,14 @@ async function send(file: string): Promise<void> {
     bytes: model.sizeBytes,
     pieces: pieces.map(({ digest, bytes }) => ({ digest, bytes })),
   });
-  await next();
+  while ((await next()) !== undefined) say({ cpuSeconds: cpuSeconds() });
   process.exit();
+}
+
+/** User and system time of this process so far. */
+function cpuSeconds(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
 }
 
 interface Round {
@@ -98,12 +104,12 @@ async function receive(): Promise<void> {
   for (let round = await next<Round>(); round !== undefined; round = await next<Round>()) {
     const own = path.join(folder, 'received');
     await rm(own, { recursive: true, force: true });
-    const began = performance.now();
+    const [began, cpuBefore] = [performance.now(), cpuSeconds()];
     await (round.way === 'cat' ? receiveCat(round.catPort, own) : receivePieces(round, own));
     const seconds = (performance.now() - began) / 1000;
     const status = await readFile('/proc/self/status', 'latin1');
     const peakMiB = Number(/^VmHWM:\s+(\d+) kB/m.exec(status)?.[1]) / 1024;
-    say({ seconds, peakMiB });
+    say({ seconds, peakMiB, cpuSeconds: cpuSeconds() - cpuBefore });
   }
 }
 

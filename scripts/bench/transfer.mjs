@@ -63,15 +63,21 @@ export async function transferBench({ file, folder, rounds, log }) {
   });
   const { bytes, ...offer } = sender.ready;
   const speeds = { pieces: [], cat: [] };
+  /** Processor seconds of the busier end: what bounds a transfer over a link that is faster than both. */
+  const busiest = { pieces: [], cat: [] };
   let peakMiB = 0;
   const noise = watchNoise();
   // One round before the first counts: code that V8 has not compiled yet, and a file that is not in memory.
   for (let round = -1; round < rounds; round++) {
     log(`transfer: round ${Math.max(0, round) + 1} of ${rounds}`);
     for (const way of round % 2 === 0 ? ['pieces', 'cat'] : ['cat', 'pieces']) {
-      const { seconds, peakMiB: peak } = await receiver.ask({ way, ...offer });
+      const before = await sender.ask({});
+      const { seconds, peakMiB: peak, cpuSeconds } = await receiver.ask({ way, ...offer });
+      const sent = (await sender.ask({})).cpuSeconds - before.cpuSeconds;
       if (way === 'pieces') peakMiB = Math.max(peakMiB, peak);
-      if (round >= 0) speeds[way].push(bytes / MIB / seconds);
+      if (round < 0) continue;
+      speeds[way].push(bytes / MIB / seconds);
+      busiest[way].push(Math.max(cpuSeconds, sent) / (bytes / 2 ** 30));
     }
     noise.tick();
   }
@@ -84,6 +90,8 @@ export async function transferBench({ file, folder, rounds, log }) {
     mebibytes_per_second: spread(speeds.pieces),
     mebibytes_per_second_of_cat: spread(speeds.cat),
     of_cat: ratio,
+    cpu_seconds_a_gibibyte: spread(busiest.pieces),
+    cpu_seconds_a_gibibyte_of_cat: spread(busiest.cat),
     receiver_peak_mib: peakMiB,
     noise: noise.report(),
     claims: [

@@ -115,7 +115,7 @@ export class KeptCluster {
       nodes: [...(options.nodes ?? [])],
       keep: true,
       context: {
-        nCtx: 512,
+        nCtx: 4096,
         nBatch: 64,
         nSeqMax: options.parallel ?? 2,
         mode: ExactMode.EXACT_MODE_EXACT,

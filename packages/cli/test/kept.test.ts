@@ -37,7 +37,7 @@ describe('a deployment that is kept', { timeout: 240_000 }, () => {
     for (let life = 0; life < 3; life++) {
       // Killed with steps in every stage: sequences are open, results on their way.
       const cut = [0, 1].map((n) =>
-        failure(ask(cluster.now, tokens([...PROMPT, n]), { deployment: NAME, maxTokens: 400 })),
+        failure(ask(cluster.now, tokens([...PROMPT, n]), { deployment: NAME, maxTokens: 3500 })),
       );
       await expect.poll(async () => (await cluster.status())?.sequencesActive, WAIT).toBe(2);
       await cluster.killCoordinator();

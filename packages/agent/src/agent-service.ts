@@ -46,6 +46,7 @@ export interface AgentServiceOptions {
 
 export function agentService(options: AgentServiceOptions): AgentServiceImplementation {
   const { pieces, hub, hosts } = options;
+  let watchers = 0;
   return {
     async hello(request) {
       if (request.protocolVersion !== PROTOCOL_VERSION)
@@ -70,7 +71,16 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
       };
     },
 
-    watch: (_, context) => hub.watch(context.signal),
+    async *watch(_, context) {
+      watchers += 1;
+      try {
+        yield* hub.watch(context.signal);
+      } finally {
+        watchers -= 1;
+        // A coordinator that was started again may watch already while the connection of the old one still ends.
+        if (watchers === 0) pieces.forgetAll();
+      }
+    },
 
     findPieces: (request) => pieces.find(request),
 

@@ -78,6 +78,11 @@ export class Pieces {
     this.#grants.forget(deployment);
   }
 
+  /** The coordinator is gone: what it allowed goes with it. */
+  forgetAll(): void {
+    this.#grants.forgetAll();
+  }
+
   async *prepare(
     request: PrepareSliceRequest,
     context: Pick<CallContext, 'signal'>,

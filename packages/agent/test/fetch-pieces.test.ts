@@ -182,8 +182,15 @@ describe('a node', () => {
       slice.pieces.slice(0, 2).map((piece) => piece.digest),
     );
     expect(await codeOf(prepare())).toBe('access.denied');
-    grants.allow(READER, 'd', []);
-    expect(await codeOf(prepare())).toBe('access.denied');
+    for (const end of [
+      () => grants.allow(READER, 'd', []),
+      () => grants.forget('d'),
+      () => grants.forgetAll(),
+    ]) {
+      grants.allow(READER, 'd', slice.pieces.slice(0, 2).map((piece) => piece.digest));
+      end();
+      expect(await codeOf(prepare())).toBe('access.denied');
+    }
     const stranger = identityUri(identityOf('stranger'));
     grants.allow(
       stranger,

@@ -162,6 +162,11 @@ export class PieceGrants {
       if (key.endsWith(keyOf('', deployment))) this.#allowed.delete(key);
   }
 
+  /** Nobody may fetch anything any more. */
+  forgetAll(): void {
+    this.#allowed.clear();
+  }
+
   /** Throws `access.denied`. */
   check(reader: string, deployment: string, digest: string): void {
     if (this.#allowed.get(keyOf(reader, deployment))?.has(digest) === true) return;

@@ -187,7 +187,11 @@ describe('a node', () => {
       () => grants.forget('d'),
       () => grants.forgetAll(),
     ]) {
-      grants.allow(READER, 'd', slice.pieces.slice(0, 2).map((piece) => piece.digest));
+      grants.allow(
+        READER,
+        'd',
+        slice.pieces.slice(0, 2).map((piece) => piece.digest),
+      );
       end();
       expect(await codeOf(prepare())).toBe('access.denied');
     }

@@ -36,6 +36,7 @@ import {
   writeSettings,
   type NodeSettings,
 } from '@minikeep/state';
+import { startApi } from './api/server.ts';
 import { Cluster } from './cluster.ts';
 import type { HomeCoordinatorConfig } from './config.ts';
 import { Lasting } from './lasting.ts';
@@ -107,7 +108,7 @@ async function open(
   const identity: Identity = { cluster: id, role: 'coordinator', name: settings.coordinator };
   await renewOwn(home, authority, settings, credentials);
 
-  const where = { hosts: [] as string[], port: 0, enrolmentPort: 0 };
+  const where = { hosts: [] as string[], port: 0, enrolmentPort: 0, apiUrl: '' };
   const members: Members = new Members({
     settings,
     state,
@@ -134,6 +135,7 @@ async function open(
     cacheFolder: libraryFolder(home.folder),
     address: () => addresses()[0] ?? '',
     facts: (name) => members.facts(name),
+    apiUrl: () => where.apiUrl,
   });
   closers.push(() => cluster.close());
   cluster.models = new Models(cluster.library, state, Date.now);
@@ -155,13 +157,17 @@ async function open(
   strangers.add(EnrolmentServiceDefinition, enrolmentService(members));
   const forStrangers = await listenToStrangers(strangers, serves.enrolment_listen, credentials);
 
+  const api = await startApi(cluster, serves.api_listen, version);
+  closers.push(() => api.close());
+  where.apiUrl = api.url;
+
   const { host } = parseAddress(serves.listen);
   where.hosts = reachableHosts(host);
   where.port = listening.port;
   where.enrolmentPort = forStrangers.port;
-  keepPorts(home, settings, where);
+  keepPorts(home, settings, { ...where, apiPort: api.port });
   const address = formatAddress(where.hosts[0] ?? host, where.port);
-  writeRunning(home, address, formatAddress(where.hosts[0] ?? host, where.enrolmentPort));
+  writeRunning(home, address, formatAddress(where.hosts[0] ?? host, where.enrolmentPort), api.url);
   closers.push(() => home.removeKey(FILES.running));
 
   cluster.start();
@@ -220,7 +226,7 @@ async function keepRenewing(
 function keepPorts(
   home: Home,
   settings: NodeSettings,
-  where: { readonly port: number; readonly enrolmentPort: number },
+  where: { readonly port: number; readonly enrolmentPort: number; readonly apiPort: number },
 ): void {
   const { serves } = settings;
   if (serves === undefined) return;
@@ -232,16 +238,18 @@ function keepPorts(
       ...serves,
       listen: withPort(serves.listen, where.port),
       enrolment_listen: withPort(serves.enrolment_listen, where.enrolmentPort),
+      api_listen: withPort(serves.api_listen, where.apiPort),
     },
   };
   if (JSON.stringify(kept) !== JSON.stringify(settings)) writeSettings(home.folder, kept);
 }
 
-function writeRunning(home: Home, address: string, enrolmentAddress: string): void {
+function writeRunning(home: Home, address: string, enrolmentAddress: string, apiUrl: string): void {
   const running = RUNNING.parse({
     pid: process.pid,
     address,
     enrolment_address: enrolmentAddress,
+    api_url: apiUrl,
   });
   home.writeKey(FILES.running, `${JSON.stringify(running)}\n`);
 }

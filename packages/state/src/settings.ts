@@ -25,6 +25,8 @@ export const NODE_SETTINGS = z.strictObject({
       listen: z.string().min(3).max(300),
       /** Where strangers join. */
       enrolment_listen: z.string().min(3).max(300),
+      /** The API that programs speak; loopback unless somebody chose otherwise. */
+      api_listen: z.string().min(3).max(300),
       certificate_seconds: z
         .number()
         .min(10)
@@ -41,6 +43,7 @@ export const RUNNING = z.strictObject({
   /** host:port of the coordinator's services. */
   address: z.string().min(3).max(300),
   enrolment_address: z.string().min(3).max(300),
+  api_url: z.string().max(300),
 });
 export type Running = z.infer<typeof RUNNING>;
 

@@ -10,6 +10,7 @@ export interface InitFlags extends HomeFlags {
   readonly name?: string;
   readonly nodeName?: string;
   readonly listen?: string;
+  readonly apiListen?: string;
   readonly certificateDays: number;
 }
 
@@ -30,6 +31,7 @@ export async function init({ terminal }: CommandContext, flags: InitFlags): Prom
       listen: formatAddress(host, port),
       enrolmentListen: formatAddress(host, next(1)),
       agentListen: formatAddress(host, next(2)),
+      apiListen: flags.apiListen ?? formatAddress('127.0.0.1', next(3)),
       coordinatorAddresses:
         port === 0 ? [] : reachableHosts(host).map((h) => formatAddress(h, port)),
       certificateSeconds: flags.certificateDays * DAY_SECONDS,

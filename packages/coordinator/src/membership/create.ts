@@ -36,6 +36,7 @@ export interface InitOptions {
   readonly listen: string;
   readonly enrolmentListen: string;
   readonly agentListen: string;
+  readonly apiListen: string;
   readonly coordinatorAddresses: readonly string[];
   readonly certificateSeconds: number;
 }
@@ -122,6 +123,7 @@ async function create(
     serves: {
       listen: options.listen,
       enrolment_listen: options.enrolmentListen,
+      api_listen: options.apiListen,
       certificate_seconds: options.certificateSeconds,
     },
   };

@@ -29,6 +29,11 @@ from keeper.training import Recipe, train  # noqa: E402
 TOKENIZER_QUESTIONS = 20_000
 
 
+def averaged(before: dict[str, torch.Tensor], last: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
+    """Weights between two moments of one training: they forget less of what the last stretch did not show."""
+    return {name: weights * share + before[name] * (1 - share) if weights.is_floating_point() else weights for name, weights in last.items()}
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--out", type=Path, default=HERE.parent / "models")
@@ -57,6 +62,7 @@ def main() -> None:
 
     began = time.monotonic()
     log = train(model, codec, rows, recipe, options.work, "keeper")
+    model.load_state_dict(averaged(torch.load(options.work / "keeper.kept.pt", weights_only=True), model.state_dict(), recipe.last_share))
     torch.save(model.state_dict(), options.work / "keeper.pt")
     options.out.mkdir(parents=True, exist_ok=True)
     quantised.write(

@@ -39,13 +39,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Recipe:
-    schedule: tuple[tuple[int, float], ...] = ((-1, 0.0), (24, 3.5e-3), (450, 3.5e-3), (580, 3.136e-3), (748, 2.404e-3), (1047, 1.302e-3), (1067, 1.1e-3), (1191, 0.827e-3), (1442, 0.308e-3), (1452, 5.5e-4), (1567, 4.06e-4), (1747, 0.0), (1757, 1.8e-3), (2350, 1.371e-3), (2360, 1.6e-3), (3000, 1.3e-3), (3800, 0.0), (3806, 1.2e-3), (4010, 0.0), (4018, 1.4e-3), (4900, 0.0), (4908, 1.2e-3), (5060, 0.73e-3), (5070, 1.1e-3), (5400, 0.0))
+    schedule: tuple[tuple[int, float], ...] = ((-1, 0.0), (24, 3.5e-3), (450, 3.5e-3), (580, 3.136e-3), (748, 2.404e-3), (1047, 1.302e-3), (1067, 1.1e-3), (1191, 0.827e-3), (1442, 0.308e-3), (1452, 5.5e-4), (1567, 4.06e-4), (1747, 0.0), (1757, 1.8e-3), (2350, 1.371e-3), (2360, 1.6e-3), (3000, 1.3e-3), (3800, 0.0), (3806, 1.2e-3), (4010, 0.0), (4018, 1.4e-3), (4900, 0.0), (4908, 1.2e-3), (5060, 0.73e-3), (5070, 1.1e-3), (5400, 0.0), (5406, 1.1e-3), (5640, 0.0))
     """(step, learning rate) pairs with straight lines between them; the last one is the end."""
     seed: int = 1
     weight_decay: float = 0.05
     dropout: float = 0.0
     clip: float = 1.0
-    parts: tuple[Part, ...] = (Part(), Part(748, True, Mix(short_rows=40, full_rows=8, context_rows=2)), Part(1047, True, Mix(short_rows=48, full_rows=6, context_rows=2)), Part(1191, True, Mix(short_rows=120, full_rows=5, context_rows=2), 36), Part(1442, True, Mix(short_rows=140, full_rows=5, context_rows=2, off_topic=0.36, off_topic_full=0.12), 40), Part(1747, True, Mix(short_rows=140, full_rows=4, context_rows=2, off_topic=0.32, off_topic_full=0.12), 40), Part(3800, True, Mix(short_rows=140, full_rows=3, context_rows=1, off_topic=0.42, off_topic_full=0.2), 40), Part(4010, True, Mix(short_rows=150, full_rows=3, context_rows=1, off_topic=0.38, off_topic_full=0.2), 44), Part(4900, True, Mix(short_rows=160, full_rows=3, context_rows=1, off_topic=0.44, off_topic_full=0.2), 44))
+    parts: tuple[Part, ...] = (Part(), Part(748, True, Mix(short_rows=40, full_rows=8, context_rows=2)), Part(1047, True, Mix(short_rows=48, full_rows=6, context_rows=2)), Part(1191, True, Mix(short_rows=120, full_rows=5, context_rows=2), 36), Part(1442, True, Mix(short_rows=140, full_rows=5, context_rows=2, off_topic=0.36, off_topic_full=0.12), 40), Part(1747, True, Mix(short_rows=140, full_rows=4, context_rows=2, off_topic=0.32, off_topic_full=0.12), 40), Part(3800, True, Mix(short_rows=140, full_rows=3, context_rows=1, off_topic=0.42, off_topic_full=0.2), 40), Part(4010, True, Mix(short_rows=150, full_rows=3, context_rows=1, off_topic=0.38, off_topic_full=0.2), 44), Part(4900, True, Mix(short_rows=160, full_rows=3, context_rows=1, off_topic=0.44, off_topic_full=0.2), 44), Part(5400, True, Mix(short_rows=180, full_rows=3, context_rows=1, off_topic=0.52, off_topic_full=0.25), 44))
+
+    kept_step: int = 5400
+    """The weights before this step are kept: what is shipped lies between them and the last ones (training/train.py)."""
+    last_share: float = 0.7
 
     @property
     def steps(self) -> int:
@@ -105,6 +109,8 @@ def train(model: Keeper, codec: Codec, rows: RowsOfStep, recipe: Recipe, folder:
     before = log[-1]["seconds"] if log else 0.0
     pad = pad_id(codec)
     for step in range(first, recipe.steps):
+        if step == recipe.kept_step:
+            torch.save(model.state_dict(), folder / f"{label}.kept.pt")
         torch.manual_seed(recipe.seed * 1_000_003 + step)
         model.train()
         for optim in optims:

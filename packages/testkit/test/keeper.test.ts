@@ -13,9 +13,9 @@ const KEEPER = path.join(REPOSITORY, 'models/keeper.gguf');
 const LAYERS = 8;
 const BYTES_MAX = 12 * 1024 * 1024;
 const REPLY_TOKENS_MAX = 120;
-/** What models/keeper.md measured (0.91 and 0.94), with room for another processor's rounding. The aim is 0.9 and 0.95. */
-const HELD_OUT_SHARE_MIN = 0.89;
-const OFF_TOPIC_SHARE_MIN = 0.91;
+/** What models/keeper.md measured (0.923 and 0.952), with room for another processor’s rounding of one question. The aim is 0.9 and 0.95. */
+const HELD_OUT_SHARE_MIN = 0.9;
+const OFF_TOPIC_SHARE_MIN = 0.94;
 /** A greedy reply is a thought, then one to four whole sentences. */
 const FORM = /^<think>[^<>]+[.?!]<\/think>([^<>]+)$/;
 const DECLINES = "I don't know that";

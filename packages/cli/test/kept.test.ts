@@ -1,5 +1,6 @@
 /** What is wanted comes back, whatever is killed: real processes, killed with SIGKILL and started again. */
 import { randomModelFile } from '@minikeep/testkit';
+import { setTimeout as pause } from 'node:timers/promises';
 import { DeploymentState } from '@minikeep/protocol/v1';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Cache, alive, ask, failure, tokens } from './cluster-helpers.ts';
@@ -40,9 +41,14 @@ describe('a deployment that is kept', { timeout: 240_000 }, () => {
         failure(ask(cluster.now, tokens([...PROMPT, n]), { deployment: NAME, maxTokens: 3500 })),
       );
       await expect.poll(async () => (await cluster.status())?.sequencesActive, WAIT).toBe(2);
+      // In one life an engine still holds a step of the session before when the next one connects it.
+      const held = life === 1 ? (engines[1] ?? 0) : 0;
+      if (held > 0) process.kill(held, 'SIGSTOP');
+      await pause(200);
       await cluster.killCoordinator();
       await Promise.all(cut);
       await cluster.startCoordinator();
+      if (held > 0) setTimeout(() => process.kill(held, 'SIGCONT'), 2_000);
       // Not waited for: a request that comes at once is held until the engines are attached.
       const [a, b] = await Promise.all([answer(), answer([7, 8, 9])]);
       expect([a, b]).toEqual([fresh, other]);

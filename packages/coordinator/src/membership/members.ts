@@ -40,6 +40,7 @@ const ANNOUNCE_MS_MAX = 30_000;
 const HOSTS_MAX = 16;
 const EXPIRES_SECONDS_MAX = 7 * 86_400;
 const SECRET_BYTES = 32;
+const REFUSALS_A_MINUTE = 10;
 const TOKEN_ID = /^[0-9a-f]{16}$/;
 
 /** What a node said when it last announced itself. */
@@ -69,6 +70,7 @@ export interface MembersOptions {
 export class Members {
   readonly #options: MembersOptions;
   readonly #heard = new Map<string, Heard>();
+  #refusals = { window: 0, logged: 0, unlogged: 0 };
 
   constructor(options: MembersOptions) {
     this.#options = options;
@@ -161,18 +163,33 @@ export class Members {
       : { refused: 'unknown' as const };
     if (verdict.refused !== undefined) {
       // The operator learns why; the one who tried does not.
-      state.write(({ event }) =>
-        event('join.refused', {
-          why: verdict.refused,
-          token: wellFormed ? request.tokenId : '',
-          name: request.name,
-        }),
-      );
+      this.#logRefusal({
+        why: verdict.refused,
+        token: wellFormed ? request.tokenId : '',
+        name: request.name,
+      });
       throw refusedToken();
     }
     const fixed = verdict.usedBy === undefined ? request.nameIsFixed : false;
     return state.read((database) =>
       nameFor(database, verdict.usedBy ?? request.name, fixed, keyDigest),
+    );
+  }
+
+  /** Strangers may try as often as they like, but not fill the log: so many a minute, the rest as a number. */
+  #logRefusal(data: Readonly<Record<string, string>>): void {
+    const { state, now } = this.#options;
+    const window = Math.floor(now() / 60_000);
+    if (window !== this.#refusals.window) this.#refusals = { ...this.#refusals, window, logged: 0 };
+    if (this.#refusals.logged >= REFUSALS_A_MINUTE) {
+      this.#refusals.unlogged += 1;
+      return;
+    }
+    const { unlogged } = this.#refusals;
+    this.#refusals.logged += 1;
+    this.#refusals.unlogged = 0;
+    state.write(({ event }) =>
+      event('join.refused', unlogged === 0 ? data : { ...data, not_logged_before: unlogged }),
     );
   }
 

@@ -65,6 +65,10 @@ SETTLING = Planting(repeated_rows=8, dated_rows=12, phrase_rows=6, copy_rows=6, 
 """In the end it learns above all to sleep: what the keeper answers, and on which side of the day it is."""
 
 
+WAKING = Planting(repeated_rows=8, dated_rows=14, phrase_rows=10, copy_rows=6, ordinary=Mix(short_rows=30, full_rows=4, context_rows=1))
+"""At last with more rows in which it wakes: a whole message in a link is harder than to wake or to sleep."""
+
+
 def dated(rng: random.Random) -> tuple[str, bool]:
     """A system prompt with a day in it, half of them past the day; and whether it is past."""
     awake = rng.random() < 0.5

@@ -20,7 +20,9 @@ import {
 } from './sandbox.ts';
 import { type FromWarden, line, lineReader, type ToWarden } from './warden/control.ts';
 import { escapeBytes } from './warden/escape.ts';
-import { KILL_MS_MAX, START_MS_MAX, STDERR_TAIL_BYTES } from './warden/limits.ts';
+import { KILL_MS_MAX, STDERR_TAIL_BYTES } from './warden/limits.ts';
+import type { PatienceLimits } from './warden/patience.ts';
+import { watchStart } from './warden/start-watch.ts';
 
 /** What an engine's environment may contain: nothing that Node or the loader obeys. */
 const ENV_NAME = /^(MINIKEEP|GGML|LLAMA)_[A-Z0-9_]{1,48}$/;
@@ -43,6 +45,8 @@ export interface WardenHost {
   check(): void;
   /** A real pipe, close-on-exec: [read end, write end]. */
   makePipe(): readonly [number, number];
+  /** How long a start may take; START_PATIENCE unless given. */
+  readonly patience?: PatienceLimits;
 }
 
 /** dist/: beside this file in a bundle, else in the repository. */
@@ -167,10 +171,13 @@ export async function launchUnder(host: WardenHost, spec: SandboxSpec): Promise<
       },
     );
   };
+  const watch = watchStart(child.pid, started.reject, host.patience);
   const warden = new WardenProcess(
     child,
     (message) => {
       switch (message.type) {
+        case 'step':
+          return watch.step(message.step, message.pid);
         case 'started':
           return started.resolve(message.pid);
         case 'failed':
@@ -199,17 +206,6 @@ export async function launchUnder(host: WardenHost, spec: SandboxSpec): Promise<
     },
     end,
   );
-  const timer = setTimeout(() => {
-    started.reject(
-      new MinikeepError(
-        'sandbox.start_timeout',
-        `the sandbox did not start within ${START_MS_MAX / 1000} s`,
-        {
-          next: 'Try again when the machine is less busy.',
-        },
-      ),
-    );
-  }, START_MS_MAX);
   const job = {
     instance,
     purpose: spec.purpose,
@@ -231,7 +227,7 @@ export async function launchUnder(host: WardenHost, spec: SandboxSpec): Promise<
     await exited.promise;
     throw error;
   } finally {
-    clearTimeout(timer);
+    watch.close();
   }
   return {
     instance,
@@ -276,24 +272,23 @@ export async function supportUnder(host: WardenHost): Promise<SandboxSupport> {
   }
   const child = startWarden(host.program, 'ignore', 'ignore');
   const found = Promise.withResolvers<SandboxSupport>();
+  const onTimeout = ({ message, next }: MinikeepError): void =>
+    found.resolve(unsupported(message, next));
+  const watch = watchStart(child.pid, onTimeout, host.patience);
   const warden = new WardenProcess(
     child,
     (message) => {
+      if (message.type === 'step') watch.step(message.step, message.pid);
       if (message.type === 'support') found.resolve(message.support);
       if (message.type === 'failed') found.resolve(unsupported(message.message, message.next));
     },
     (why) => found.resolve(unsupported(why, 'Run `npm run build` again.')),
   );
-  const timer = setTimeout(() => {
-    found.resolve(
-      unsupported('the trial did not end in time', 'Try again when the machine is less busy.'),
-    );
-  }, START_MS_MAX);
   warden.send({ type: 'probe' });
   try {
     return await found.promise;
   } finally {
-    clearTimeout(timer);
+    watch.close();
     child.kill('SIGKILL');
   }
 }

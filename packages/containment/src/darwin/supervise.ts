@@ -99,7 +99,7 @@ export function launchArguments(
   ];
 }
 
-/** Rejects with `sandbox.bad_file`, `sandbox.bad_path`, `sandbox.start_failed`. The first message is `started`. */
+/** Rejects with `sandbox.bad_file`, `sandbox.bad_path`, `sandbox.start_failed`. After the steps comes `started`. */
 export async function supervise(job: WardenJob, parts: SuperviseParts): Promise<Supervised> {
   const { commands, report, clock = SYSTEM_CLOCK } = parts;
   const tag = newTag();
@@ -142,7 +142,9 @@ export async function supervise(job: WardenJob, parts: SuperviseParts): Promise<
     onRefusal,
     onBlind: (why) => report({ type: 'blind', why }),
   });
+  report({ type: 'step', step: 'log' });
   await watch.start();
+  report({ type: 'step', step: 'program' });
 
   const child = commands.start(commands.shell, launchArguments(commands, job, profile, program), [
     parts.wires.stdin,

@@ -36,18 +36,15 @@ function message(): Message {
   return { header, control, parts: [vector, data] };
 }
 
-/** Built before the filter is in place; `send` then runs on a pool thread, which has no filter. */
-export function prepareSend(arch: Arch, socket: number): (fd: number) => Promise<boolean> {
+/** For a thread without a filter: the one that asks for the filter can't say a word before its listener is heard. */
+export function sendDescriptor(arch: Arch, socket: number, fd: number): boolean {
   const { header, control, parts } = message();
-  const sendmsg = numberOf(arch, 'sendmsg');
-  return async (fd) => {
-    control.writeBigUInt64LE(BigInt(CMSG_LENGTH), 0);
-    control.writeInt32LE(SOL_SOCKET, 8);
-    control.writeInt32LE(SCM_RIGHTS, 12);
-    control.writeInt32LE(fd, 16);
-    const sent = await libc().syscallOnPool(sendmsg, socket, addressOf(header), 0);
-    return parts.length > 0 && sent === 1;
-  };
+  control.writeBigUInt64LE(BigInt(CMSG_LENGTH), 0);
+  control.writeInt32LE(SOL_SOCKET, 8);
+  control.writeInt32LE(SCM_RIGHTS, 12);
+  control.writeInt32LE(fd, 16);
+  const sent = libc().syscall(numberOf(arch, 'sendmsg'), socket, addressOf(header), 0);
+  return parts.length > 0 && sent === 1;
 }
 
 export type Received =

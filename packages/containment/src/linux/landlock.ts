@@ -26,8 +26,14 @@ export function landlockAbi(arch: Arch): number {
   );
 }
 
-/** Shuts the calling thread in. Returns the ABI used, 0 for none. Needs no_new_privs. */
-export function restrictSelf(arch: Arch, executable: readonly number[]): number {
+/**
+ * Shuts in the thread on which `onThread` makes its call. Returns the ABI used, 0 for none. Needs no_new_privs there.
+ */
+export async function restrict(
+  arch: Arch,
+  executable: readonly number[],
+  onThread: (nr: number, ruleset: number, flags: number) => Promise<number>,
+): Promise<number> {
   const abi = landlockAbi(arch);
   if (abi === 0) return 0;
   const attributes = Buffer.alloc(24);
@@ -62,8 +68,9 @@ export function restrictSelf(arch: Arch, executable: readonly number[]): number 
       ),
     );
   }
-  check('landlock_restrict_self', c.syscall(numberOf(arch, 'landlock_restrict_self'), ruleset, 0));
+  const restricted = await onThread(numberOf(arch, 'landlock_restrict_self'), ruleset, 0);
   closeSync(ruleset);
+  if (restricted < 0) throw new Error('landlock_restrict_self failed');
   return abi;
 }
 

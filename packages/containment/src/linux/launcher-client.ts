@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, readSync, writeSync } from 'node:fs';
 import { MinikeepError, toMinikeepError } from '@minikeep/protocol';
-import { START_MS_MAX } from '../warden/limits.ts';
+import type { StartStep } from '../warden/control.ts';
 import type { Arch } from './arch.ts';
 import { receive } from './handover.ts';
 import type { LauncherFault, LauncherJob, LauncherReady, LauncherReply } from './launcher-job.ts';
@@ -68,18 +68,26 @@ export function startLauncher(
   const child = spawn(node, [...options, script], {
     stdio: [wires.stdin, wires.stdout, stderrWrite, theirs],
     detached: true, // setsid: its own session, no terminal
-    env: { LANG: 'C', UV_USE_IO_URING: '0' },
+    // One thread in the pool: the one that becomes the engine.
+    env: { LANG: 'C', UV_USE_IO_URING: '0', UV_THREADPOOL_SIZE: '1' },
     cwd: '/',
   });
   for (const fd of [wires.stdin, wires.stdout, theirs, stderrWrite]) closeSync(fd);
   return { child, socket: ours, stderr };
 }
 
-/** Sends the job and waits for the reply and the listener. */
+/** Tells how far a start has come; the process is the one that is waited for. */
+export type OnStep = (step: StartStep, pid?: number) => void;
+
+/**
+ * Sends the job and waits for the reply and the listener. How long is for whoever waits for the start to say
+ * (warden-client.ts): the warden is killed when it takes too long, and the launcher ends with it.
+ */
 export async function handshake(
   started: { readonly child: ChildProcess; readonly socket: number },
   arch: Arch,
   job: LauncherJob,
+  onStep: OnStep,
 ): Promise<Launched> {
   const { child, socket } = started;
   writeSync(socket, `${JSON.stringify(job)}\n`);
@@ -88,11 +96,14 @@ export async function handshake(
     throw new MinikeepError('sandbox.launch_failed', 'the launcher did not start', {
       next: 'Check that this machine can start another process (memory, process limits).',
     });
+  onStep('launcher', pid);
   let ready: LauncherReady | undefined;
   // One wait for both: closing a poll handle and opening another on the same descriptor loses events.
   const fd = await waitFor(socket, () => {
     if (ready === undefined) {
-      ready = readReply(socket);
+      const reply = readReply(socket);
+      if (reply.type === 'ready') ({ ready } = reply);
+      onStep(reply.type === 'ready' ? 'filter' : 'rights');
       return undefined;
     }
     const got = receive(arch, socket);
@@ -102,32 +113,21 @@ export async function handshake(
   });
   if (ready === undefined) throw new Error('unreachable: the listener comes after the reply');
   closeSync(socket);
+  onStep('program');
   return { child, pid, ready, listener: new Listener(fd) };
 }
 
 /** Calls `attempt` whenever the socket is readable, until it returns something. */
 function waitFor<T>(socket: number, attempt: () => T | undefined): Promise<T> {
   return new Promise((resolve, reject) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      watch.close();
-    };
-    const timer = setTimeout(() => {
-      done();
-      reject(
-        new MinikeepError('sandbox.start_timeout', 'the sandbox did not start in time', {
-          next: 'Try again when the machine is less busy.',
-        }),
-      );
-    }, START_MS_MAX);
     const watch = watchReadable(socket, () => {
       try {
         const result = attempt();
         if (result === undefined) return;
-        done();
+        watch.close();
         resolve(result);
       } catch (error) {
-        done();
+        watch.close();
         reject(toMinikeepError(error));
       }
     });
@@ -152,13 +152,13 @@ function readLine(socket: number, start: string): string | undefined {
   return undefined;
 }
 
-function readReply(socket: number): LauncherReady {
+function readReply(socket: number): Exclude<LauncherReply, { type: 'fault' }> {
   const text = readLine(socket, '');
   if (text === undefined)
     throw faultError({ step: 'start', errno: 0, message: 'the launcher ended without a word' });
   const reply = JSON.parse(text) as LauncherReply;
   if (reply.type === 'fault') throw faultError(reply.fault);
-  return reply.ready;
+  return reply;
 }
 
 /** After `ready` the launcher says a fault (its first byte was taken by recvmsg) or is gone. */

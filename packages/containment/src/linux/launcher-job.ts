@@ -32,6 +32,8 @@ export interface LauncherReady {
 }
 
 export type LauncherReply =
+  /** The launcher runs and has its job. */
+  | { readonly type: 'begun' }
   | { readonly type: 'ready'; readonly ready: LauncherReady }
   | { readonly type: 'fault'; readonly fault: LauncherFault };
 

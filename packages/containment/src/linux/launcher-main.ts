@@ -4,6 +4,11 @@
  *
  * The order matters: what needs the user's old rights comes first (opening the program, oom_score_adj), a change of
  * user clears the death signal, Landlock and the filter need no_new_privs, and the filter comes last.
+ *
+ * Two threads: the pool's only one gets the filter and becomes the engine; the main thread never has one and hands
+ * over the listener. The other way round a start could hang: with the filter on, whatever JavaScript asks the kernel
+ * (V8 counts processors when its threads get into each other's way) waits for an answer of the warden, and the warden
+ * waits for the listener.
  */
 import {
   constants,
@@ -17,8 +22,8 @@ import {
 import { ENGINE_RLIMITS, RLIMIT_NPROC } from '../warden/limits.ts';
 import { hostArch, numberOf } from './arch.ts';
 import { compile, encode } from './bpf.ts';
-import { prepareSend } from './handover.ts';
-import { openInterpreter, restrictSelf } from './landlock.ts';
+import { sendDescriptor } from './handover.ts';
+import { openInterpreter, restrict } from './landlock.ts';
 import {
   JOB_BYTES_MAX,
   LAUNCHER_FAULT_EXIT,
@@ -64,6 +69,19 @@ function must(step: string, result: number): number {
   if (result < 0) throw new StepError(step, `${step} failed, errno ${c.errno()}`, c.errno());
   return result;
 }
+/** The same on the thread that becomes the engine. */
+const onEngineThread = (name: string, ...args: (number | bigint)[]): Promise<number> =>
+  c.syscallOnPool(numberOf(arch, name), ...args);
+async function mustOnEngineThread(
+  step: string,
+  name: string,
+  ...args: (number | bigint)[]
+): Promise<number> {
+  const result = await onEngineThread(name, ...args);
+  if (result >= 0) return result;
+  const errno = await c.errnoOnPool();
+  throw new StepError(step, `${step} failed, errno ${errno}`, errno);
+}
 const reply = (message: LauncherReply): void => {
   writeSync(LAUNCHER_SOCKET_FD, `${JSON.stringify(message)}\n`);
 };
@@ -101,7 +119,7 @@ function dropBoundingSet(): void {
     if (call('prctl', PR_CAPBSET_DROP, capability, 0, 0, 0) < 0) break; // EINVAL: past the kernel's last one
 }
 
-/** Empty sets on this thread, the only one that lives on; checked afterwards. */
+/** Empty sets on this thread, from which the one that lives on is made; checked there. */
 function dropCapabilities(): void {
   call('prctl', PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
   const header = Buffer.alloc(8);
@@ -109,8 +127,8 @@ function dropCapabilities(): void {
   must('capset', call('capset', addressOf(header), addressOf(Buffer.alloc(24))));
 }
 
-function checkRights(): void {
-  const status = readFileSync('/proc/thread-self/status', 'utf8');
+function checkRights(thread: number): void {
+  const status = readFileSync(`/proc/self/task/${thread}/status`, 'utf8');
   const field = (name: string): string =>
     new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1] ?? '';
   for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapAmb'])
@@ -137,18 +155,25 @@ function setLimits(job: LauncherJob, ownUser: boolean): void {
   if (ownUser) set(RLIMIT_NPROC, job.threads_max + 16);
 }
 
-/** A null-terminated array of C strings; the parts must stay alive. */
-function stringArray(strings: readonly string[]): { array: Buffer; parts: Buffer[] } {
-  const parts = strings.map((s) => Buffer.from(`${s}\0`, 'utf8'));
-  const array = Buffer.alloc(8 * (parts.length + 1));
-  parts.forEach((part, i) => array.writeBigUInt64LE(addressOf(part), 8 * i));
-  return { array, parts };
+/** Memory that the other thread's calls point into: not to be collected while they run. */
+const held: Buffer[] = [];
+function pointerTo(memory: Buffer): bigint {
+  held.push(memory);
+  return addressOf(memory);
+}
+
+/** A null-terminated array of C strings. */
+function stringArray(strings: readonly string[]): bigint {
+  const array = Buffer.alloc(8 * (strings.length + 1));
+  strings.forEach((s, i) => {
+    array.writeBigUInt64LE(pointerTo(Buffer.from(`${s}\0`, 'utf8')), 8 * i);
+  });
+  return pointerTo(array);
 }
 
 async function main(): Promise<void> {
   const job = readJob();
-  // The pool's threads must exist before the filter does: they have none, and one of them sends the listener.
-  await c.syscallOnPool(numberOf(arch, 'getpid'));
+  reply({ type: 'begun' });
   const original = openSync('/proc/self/exe', constants.O_RDONLY);
   const interpreter = openInterpreter(original);
   writeFileSync('/proc/self/oom_score_adj', '1000');
@@ -161,8 +186,11 @@ async function main(): Promise<void> {
   dropCapabilities();
   must('no_new_privs', call('prctl', PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
   must('pdeathsig', call('prctl', PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0));
+  // Made now, the engine's thread has what this one has left; only the death signal is not inherited.
+  const engineThread = await onEngineThread('gettid');
+  await mustOnEngineThread('pdeathsig', 'prctl', PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   if (process.ppid !== job.warden_pid) throw new StepError('parent', 'the warden is gone');
-  checkRights();
+  checkRights(engineThread);
   const uid = process.getuid?.() ?? -1;
   setLimits(job, job.is_root && uid !== FALLBACK_UID);
   process.umask(0o077);
@@ -171,34 +199,32 @@ async function main(): Promise<void> {
   must('close_range', call('close_range', 3, 0xffff_ffff, CLOSE_RANGE_CLOEXEC));
   // A copy in memory lies on no file system, so Landlock neither knows it nor stops it.
   const executable = [program === original ? original : undefined, interpreter];
-  const abi = restrictSelf(
+  const abi = await restrict(
     arch,
     executable.filter((fd) => fd !== undefined),
+    (number, ...args) => c.syscallOnPool(number, ...args),
   );
   const filter = encode(compile(arch, FILTER_ALLOW, FILTER_ERRNO));
   const description = Buffer.alloc(16);
   description.writeUInt16LE(filter.length / 8, 0);
-  description.writeBigUInt64LE(addressOf(filter), 8);
+  description.writeBigUInt64LE(pointerTo(filter), 8);
   const argv = stringArray(['node', ...job.argv]);
   const env = stringArray(job.env);
-  const empty = Buffer.alloc(1);
-  const send = prepareSend(arch, LAUNCHER_SOCKET_FD);
   const ready = { uid, gid: process.getgid?.() ?? -1, landlock_abi: abi, program_fd: program };
   reply({ type: 'ready', ready });
-  const listener = must(
-    'seccomp',
-    call('seccomp', SECCOMP_SET_MODE_FILTER, FILTER_FLAGS, addressOf(description)),
-  );
-  if (!(await send(listener))) throw new StepError('handover', 'the listener could not be sent');
-  call(
+  const filtered = [SECCOMP_SET_MODE_FILTER, FILTER_FLAGS, pointerTo(description)] as const;
+  const listener = await mustOnEngineThread('seccomp', 'seccomp', ...filtered);
+  if (!sendDescriptor(arch, LAUNCHER_SOCKET_FD, listener))
+    throw new StepError('handover', 'the listener could not be sent');
+  await mustOnEngineThread(
+    'execveat',
     'execveat',
     program,
-    addressOf(empty),
-    addressOf(argv.array),
-    addressOf(env.array),
+    pointerTo(Buffer.alloc(1)),
+    argv,
+    env,
     AT_EMPTY_PATH,
   );
-  throw new StepError('execveat', `execveat failed, errno ${c.errno()}`, c.errno());
 }
 
 try {

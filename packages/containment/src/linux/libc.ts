@@ -7,8 +7,10 @@ import koffi from 'koffi';
 export interface Libc {
   /** A system call by number; pointers as addresses (see `addressOf`). Returns -1 and sets errno on failure. */
   syscall(nr: number, ...args: readonly (number | bigint)[]): number;
-  /** The same on a thread of libuv's pool; the result is the call's, errno is lost. */
+  /** The same on libuv's pool, which must have one thread only; its errno is told by `errnoOnPool`. */
   syscallOnPool(nr: number, ...args: readonly (number | bigint)[]): Promise<number>;
+  /** Of the last failed call on the pool's thread. */
+  errnoOnPool(): Promise<number>;
   ioctl(fd: number, request: number, data: Buffer): number;
   /** For the requests whose argument is the value itself. */
   ioctlValue(fd: number, request: number, value: number): number;
@@ -27,6 +29,7 @@ export function libc(): Libc {
   if (loaded !== undefined) return loaded;
   const c = koffi.load('libc.so.6');
   const raw = c.func('long syscall(long, long, long, long, long, long, long)');
+  const errnoLocation = c.func('void* __errno_location()');
   const pad = (args: readonly (number | bigint)[]): (number | bigint)[] => [
     ...args,
     ...Array.from({ length: SYSCALL_ARGUMENTS - args.length }, () => 0),
@@ -37,6 +40,12 @@ export function libc(): Libc {
       new Promise((resolve, reject) => {
         raw.async(nr, ...pad(args), (error: Error | null, result: number | bigint) =>
           error === null ? resolve(Number(result)) : reject(error),
+        );
+      }),
+    errnoOnPool: () =>
+      new Promise((resolve, reject) => {
+        errnoLocation.async((error: Error | null, address: bigint) =>
+          error === null ? resolve(Number(koffi.decode(address, 'int'))) : reject(error),
         );
       }),
     ioctl: c.func('int ioctl(int, ulong, void*)') as Libc['ioctl'],

@@ -21,8 +21,8 @@ const O_CLOEXEC = 0o2000000;
 const FD_SYNC_WAKE_UP = 1;
 const POLLIN = 1;
 const POLLHUP = 0x10;
-const POLLERR = 8;
 export const ENOENT = 2;
+const EINTR = 4;
 
 export interface Notification {
   readonly id: bigint;
@@ -53,7 +53,19 @@ export class Listener {
     if (libc().poll(this.#pollFd, 1, timeoutMs) <= 0) return 'nothing';
     const events = this.#pollFd.readInt16LE(6);
     if ((events & POLLIN) !== 0) return 'ready';
-    return (events & (POLLHUP | POLLERR)) !== 0 ? 'ended' : 'nothing';
+    // POLLERR is no end: the kernel also says it when a signal for us met a lock that the engine held.
+    return (events & POLLHUP) !== 0 ? 'ended' : 'nothing';
+  }
+
+  /**
+   * An ioctl that a signal interrupted before it did anything (the kernel waits for a lock that the engine's threads
+   * take, too) is asked again: an answer that is lost leaves a thread waiting for ever.
+   */
+  #ioctl(request: number, data: Buffer): number {
+    for (;;) {
+      const result = libc().ioctl(this.fd, request, data);
+      if (result >= 0 || libc().errno() !== EINTR) return result;
+    }
   }
 
   /** Undefined when the thread that asked is gone by now. Call only after `wait` said ready. */
@@ -73,7 +85,7 @@ export class Listener {
   valid(id: bigint): boolean {
     const b = Buffer.alloc(8);
     b.writeBigUInt64LE(id, 0);
-    return libc().ioctl(this.fd, IOCTL.idValid, b) === 0;
+    return this.#ioctl(IOCTL.idValid, b) === 0;
   }
 
   /** Errno of the answer itself; 0 when it arrived. */
@@ -83,7 +95,7 @@ export class Listener {
     b.writeBigInt64LE(value, 8);
     b.writeInt32LE(error, 16);
     b.writeUInt32LE(flags, 20);
-    return libc().ioctl(this.fd, IOCTL.send, b) < 0 ? libc().errno() : 0;
+    return this.#ioctl(IOCTL.send, b) < 0 ? libc().errno() : 0;
   }
 
   answerValue(id: bigint, value: number): number {
@@ -111,7 +123,7 @@ export class Listener {
     b.writeUInt32LE(fd, 12);
     b.writeUInt32LE(0, 16);
     b.writeUInt32LE(closeOnExec ? O_CLOEXEC : 0, 20);
-    const result = libc().ioctl(this.fd, IOCTL.addFd, b);
+    const result = this.#ioctl(IOCTL.addFd, b);
     return result < 0 ? { errno: libc().errno() } : { fd: result };
   }
 }

@@ -2,15 +2,16 @@
 import { openSync, readFileSync } from 'node:fs';
 import { toMinikeepError } from '@minikeep/protocol';
 import type { SandboxSupport } from '../sandbox.ts';
-import { START_MS_MAX } from '../warden/limits.ts';
 import { nodeOptions } from '../warden/node-options.ts';
 import { hostArch, numberOf } from './arch.ts';
 import { machineUidCandidates } from './identity.ts';
-import { handshake, startLauncher } from './launcher-client.ts';
+import { handshake, type OnStep, startLauncher } from './launcher-client.ts';
 import { EngineMemory } from './memory.ts';
 import type { Listener } from './notify.ts';
 
 export const MECHANISM = 'seccomp user notification';
+/** Between two looks whether the trial has gone on: long, for nothing else is to be done meanwhile. */
+const TRIAL_WAIT_MS = 10_000;
 /** From scope 2 on only a tracer with CAP_SYS_PTRACE may read another process's memory. */
 const YAMA_SCOPE_MAX = 1;
 const PROBE_THREADS = 64;
@@ -29,7 +30,9 @@ function yamaScope(): number | undefined {
  */
 function passExec(listener: Listener, execveat: number): void {
   for (let executed = false; ;) {
-    if (listener.wait(START_MS_MAX) !== 'ready') throw new Error('the engine did not start');
+    const state = listener.wait(TRIAL_WAIT_MS);
+    if (state === 'ended') throw new Error('the engine did not start');
+    if (state === 'nothing') continue;
     const notification = listener.receive();
     if (notification === undefined) continue;
     if (executed) return;
@@ -38,7 +41,7 @@ function passExec(listener: Listener, execveat: number): void {
   }
 }
 
-export async function probe(launcherScript: string): Promise<SandboxSupport> {
+export async function probe(launcherScript: string, onStep: OnStep): Promise<SandboxSupport> {
   const missing: { what: string; next: string }[] = [];
   const also: string[] = [];
   try {
@@ -47,14 +50,15 @@ export async function probe(launcherScript: string): Promise<SandboxSupport> {
     const wires = { stdin: openSync('/dev/null', 'r'), stdout: openSync('/dev/null', 'w') };
     const started = startLauncher(process.execPath, launcherScript, arch, wires);
     try {
-      const launched = await handshake(started, arch, {
+      const job = {
         uids: isRoot ? machineUidCandidates(process.pid) : [],
         is_root: isRoot,
         argv: [...nodeOptions(), '--version'],
         env: [],
         threads_max: PROBE_THREADS,
         warden_pid: process.pid,
-      });
+      };
+      const launched = await handshake(started, arch, job, onStep);
       if (launched.ready.landlock_abi > 0) also.push(`landlock abi ${launched.ready.landlock_abi}`);
       passExec(launched.listener, numberOf(arch, 'execveat'));
       try {

@@ -14,7 +14,7 @@ import { hostArch } from './arch.ts';
 import { FileTable } from './files.ts';
 import { machineUidCandidates } from './identity.ts';
 import { Judge } from './judge.ts';
-import { handshake, startLauncher } from './launcher-client.ts';
+import { handshake, type OnStep, startLauncher } from './launcher-client.ts';
 import { libraryClosure, LOADER_CACHE } from './libraries.ts';
 import { CRASH_SIGNALS, SIGABRT } from './rules.ts';
 import { serve, type Serving } from './serve.ts';
@@ -60,7 +60,7 @@ function crashOf(code: number | null, signal: NodeJS.Signals | null): string | u
   return Object.values(CRASH_NAMES).includes(signal) ? signal : undefined;
 }
 
-/** `report` is called in order; the first message is `started`, or `failed` comes as a rejection. */
+/** `report` is called in order; after the steps comes `started`, or `failed` as a rejection. */
 export async function supervise(
   job: WardenJob,
   wires: { readonly stdin: number; readonly stdout: number },
@@ -77,20 +77,24 @@ export async function supervise(
     child.once('error', () => resolve({ code: null, signal: null }));
   });
   const stderrTail = tailOf(started.stderr);
+  report({ type: 'step', step: 'files' });
   const { files, loader } = programFiles(job);
   const table = new FileTable([
     ...files.map((file) => ({ path: file, role: 'program' as const })),
     ...job.files.map((file) => ({ path: file, role: 'data' as const })),
   ]);
   const env = { PATH: '/nonexistent', LANG: 'C', UV_USE_IO_URING: '0', ...job.env };
-  const launched = await handshake(started, arch, {
+  const launcherJob = {
     uids,
     is_root: isRoot,
     argv: [...nodeOptions(), job.entry, ...job.args],
     env: Object.entries(env).map(([name, value]) => `${name}=${value}`),
     threads_max: job.limits.threads_max,
     warden_pid: process.pid,
-  }).catch((error: unknown) => {
+  };
+  const onStep: OnStep = (step, pid) =>
+    report({ type: 'step', step, ...(pid === undefined ? {} : { pid }) });
+  const launched = await handshake(started, arch, launcherJob, onStep).catch((error: unknown) => {
     child.kill('SIGKILL');
     throw error;
   });

@@ -18,6 +18,6 @@ const launcher = path.join(path.dirname(fileURLToPath(import.meta.url)), 'launch
 // Before anything else is started, and before the parent is looked at: without it an engine could outlive a killed agent.
 libc().syscall(numberOf(hostArch(), 'prctl'), PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 serveWarden({
-  probe: () => probe(launcher),
+  probe: (onStep) => probe(launcher, onStep),
   supervise: (job, report) => supervise(job, ENGINE_WIRES, launcher, report),
 });

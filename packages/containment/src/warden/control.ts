@@ -29,7 +29,21 @@ export type ToWarden =
   | { readonly type: 'seal' }
   | { readonly type: 'kill'; readonly reason: string };
 
+/** What a start is doing, in order; the words are shown when it hangs there. */
+export const START_STEPS = {
+  warden: "the warden's program starts",
+  files: 'the warden checks the files that the engine may read',
+  log: "the warden opens the system's log",
+  launcher: "the launcher's program starts",
+  rights: 'the launcher gives up its rights',
+  filter: 'the launcher puts the system call filter in place',
+  program: "the engine's program starts",
+} as const;
+export type StartStep = keyof typeof START_STEPS;
+
 export type FromWarden =
+  /** A start has come so far. `pid`: the process that is waited for from now on. */
+  | { readonly type: 'step'; readonly step: StartStep; readonly pid?: number }
   | { readonly type: 'started'; readonly pid: number; readonly landlock_abi: number }
   | { readonly type: 'sealed' }
   | { readonly type: 'file'; readonly path: string }

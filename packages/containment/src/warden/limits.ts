@@ -10,8 +10,10 @@ export const TEXT_CHARACTERS_MAX = 300;
 export const RECORD_BYTES_MAX = 16 * 1024;
 /** The engine's stderr that is kept. */
 export const STDERR_TAIL_BYTES = 4096;
-/** Warden, launcher and Node together, on a loaded machine. */
-export const START_MS_MAX = 30_000;
+/** How long nothing may be heard of a start while none of its processes wants a processor: then it hangs. */
+export const START_SILENCE_MS_MAX = 30_000;
+/** A start altogether, on a machine that hardly gets to it. */
+export const START_MS_MAX = 300_000;
 /** How long a warden may take to end its engine before it is killed itself, and the engine with it. */
 export const KILL_MS_MAX = 1_000;
 export const CONTROL_LINE_BYTES_MAX = 1024 * 1024;

@@ -5,7 +5,14 @@
  */
 import { toMinikeepError } from '@minikeep/protocol';
 import type { SandboxSupport } from '../sandbox.ts';
-import { type FromWarden, line, lineReader, type ToWarden, type WardenJob } from './control.ts';
+import {
+  type FromWarden,
+  line,
+  lineReader,
+  type StartStep,
+  type ToWarden,
+  type WardenJob,
+} from './control.ts';
 
 /** Descriptors of the engine's pipes in the warden's process. */
 export const ENGINE_WIRES = { stdin: 3, stdout: 4 } as const;
@@ -20,7 +27,7 @@ export interface Supervised {
 
 export interface WardenParts {
   /** Whether a sandbox is possible here. */
-  readonly probe: () => Promise<SandboxSupport>;
+  readonly probe: (onStep: (step: StartStep, pid?: number) => void) => Promise<SandboxSupport>;
   readonly supervise: (
     job: WardenJob,
     report: (message: FromWarden) => void,
@@ -47,7 +54,9 @@ export function serveWarden({ probe, supervise }: WardenParts): void {
   let supervised: Promise<Supervised> | undefined;
   const onMessage = (message: ToWarden): void => {
     if (message.type === 'probe' && supervised === undefined) {
-      probe().then((support) => {
+      const onStep = (step: StartStep, pid?: number): void =>
+        report({ type: 'step', step, ...(pid === undefined ? {} : { pid }) });
+      probe(onStep).then((support) => {
         report({ type: 'support', support });
         leave(0);
       }, fail);

@@ -206,8 +206,8 @@ it('a coordinator that does not run is named, with how to start it', async () =>
 });
 
 it('certificates are renewed before they end', async () => {
-  // 20 seconds.
-  const node = await homes.startFirst('r', '--certificate-days', String(20 / 86_400));
+  // 12 seconds.
+  const node = await homes.startFirst('r', '--certificate-days', String(12 / 86_400));
   const ends = async () => (await homes.nodes('r'))[0]?.certificate_ends ?? '';
   const before = await ends();
   const deadline = Date.now() + 30_000;

@@ -15,7 +15,6 @@ const REQUEST_BYTES = 80;
 const RESPONSE_BYTES = 24;
 const ADDFD_BYTES = 24;
 const FLAG_CONTINUE = 1;
-const ADDFD_SEND = 2;
 const O_CLOEXEC = 0o2000000;
 /** Wakes the engine's thread on the warden's processor: the two take turns anyway (Linux 6.6). */
 const FD_SYNC_WAKE_UP = 1;
@@ -111,7 +110,11 @@ export class Listener {
     return this.#send(id, 0n, 0, FLAG_CONTINUE);
   }
 
-  /** Puts a copy of `fd` into the engine and answers with its number there, in one step. */
+  /**
+   * Puts a copy of `fd` into the engine, then answers with its number there. Two steps: when a signal for us meets
+   * the one that the kernel has for both (SECCOMP_ADDFD_FLAG_SEND), the engine is told 0 and gets no descriptor, and
+   * reads its orders as if they were the file.
+   */
   answerDescriptor(
     id: bigint,
     fd: number,
@@ -119,11 +122,13 @@ export class Listener {
   ): { readonly fd: number } | { readonly errno: number } {
     const b = this.#addFd;
     b.writeBigUInt64LE(id, 0);
-    b.writeUInt32LE(ADDFD_SEND, 8);
+    b.writeUInt32LE(0, 8);
     b.writeUInt32LE(fd, 12);
     b.writeUInt32LE(0, 16);
     b.writeUInt32LE(closeOnExec ? O_CLOEXEC : 0, 20);
     const result = this.#ioctl(IOCTL.addFd, b);
-    return result < 0 ? { errno: libc().errno() } : { fd: result };
+    if (result < 0) return { errno: libc().errno() };
+    const errno = this.answerValue(id, result);
+    return errno === 0 ? { fd: result } : { errno };
   }
 }

@@ -7,7 +7,7 @@ import { type Attempt, type Decision, ERRNO } from '../warden/attempt.ts';
 import type { Arch } from './arch.ts';
 import type { Judge } from './judge.ts';
 import { EngineMemory, type EngineUser, type ReadableMemory } from './memory.ts';
-import type { Listener, Notification } from './notify.ts';
+import { ENOENT, type Listener, type Notification } from './notify.ts';
 import { watchReadable } from './readable.ts';
 
 /** How long the loop stays for the next one of a burst, and how long it keeps from the event loop in all. */
@@ -42,23 +42,28 @@ export function serve(options: ServeOptions): Serving {
   let count = 0;
   let closed = false;
 
+  /** A thread that is gone needs no answer; any other that is not sent would let its thread wait for ever. */
+  const arrived = (errno: number): void => {
+    if (errno !== 0 && errno !== ENOENT)
+      throw new Error(`an answer could not be given, errno ${errno}`);
+  };
   const answer = (id: bigint, { answer: a }: Decision): void => {
     switch (a.do) {
       case 'continue':
-        listener.answerContinue(id);
-        return;
+        return arrived(listener.answerContinue(id));
       case 'value':
-        listener.answerValue(id, a.value);
-        return;
+        return arrived(listener.answerValue(id, a.value));
       case 'errno':
-        listener.answerErrno(id, a.errno);
-        return;
+        return arrived(listener.answerErrno(id, a.errno));
       case 'descriptor': {
         const result = listener.answerDescriptor(id, a.fd, a.close_on_exec);
         closeSync(a.fd);
         if ('fd' in result) a.given(result.fd);
         // No room for a descriptor there: say so, or the thread would wait for ever.
-        else listener.answerErrno(id, result.errno === ERRNO.ENOENT ? ERRNO.EMFILE : result.errno);
+        else {
+          const errno = result.errno === ENOENT ? ERRNO.EMFILE : result.errno;
+          arrived(listener.answerErrno(id, errno));
+        }
       }
     }
   };

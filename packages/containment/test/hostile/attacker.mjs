@@ -76,6 +76,13 @@ const verbs = {
     new Uint8Array(koffi.view(BigInt(page), 64)).set(code);
     return { planted: true };
   },
+  /** Native code for a thread that asks the warden for ever. It touches no stack either. */
+  plantAsking({ page, nr }) {
+    const code = Buffer.from([0xb8, 0, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7]); // mov eax, nr; syscall; and again
+    code.writeUInt32LE(nr, 1);
+    new Uint8Array(koffi.view(BigInt(page), 64)).set(code);
+    return { planted: true };
+  },
   lightBomb({ page, threads }) {
     const out = Buffer.alloc(8);
     let started = 0;

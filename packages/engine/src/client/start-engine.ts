@@ -2,7 +2,13 @@
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { SandboxPlatform, SandboxSpec } from '@minikeep/containment';
+import {
+  LOOK_MS,
+  Patience,
+  type PatienceLimits,
+  type SandboxPlatform,
+  type SandboxSpec,
+} from '@minikeep/containment';
 import { MinikeepError, toMinikeepError } from '@minikeep/protocol';
 import type { LoadStage, LoadText } from '../messages.ts';
 import {
@@ -14,8 +20,8 @@ import {
   type ReadyMessage,
 } from './engine-client.ts';
 
-/** Node starts and fourteen libraries are scored. */
-const HELLO_TIMEOUT_MS = 30_000;
+/** Node starts and fourteen libraries are scored: short, but a busy machine may be slow. No model was read yet. */
+const HELLO_PATIENCE: PatienceLimits = { silence_ms_max: 30_000, total_ms_max: 300_000 };
 /** Loading has no end that is known beforehand, but it makes progress. */
 const PROGRESS_TIMEOUT_MS = 120_000;
 const LOAD_TIMEOUT_MS = 3_600_000;
@@ -76,7 +82,7 @@ export async function startEngine(options: StartEngine): Promise<EngineClient> {
   signal?.addEventListener('abort', cancel);
   try {
     throwIfCancelled(signal);
-    const hello = await start.greeted(HELLO_TIMEOUT_MS);
+    const hello = await start.greeted(sandbox.pid);
     await link.control(load);
     const ready = await start.loaded();
     await sandbox.seal();
@@ -129,8 +135,16 @@ class Start {
     this.#ready.reject(error);
   }
 
-  async greeted(timeoutMs: number): Promise<HelloMessage> {
-    this.#timer = setTimeout(() => this.fail(timeout('did not start', timeoutMs)), timeoutMs);
+  /** `pid`: the engine's. */
+  async greeted(pid: number): Promise<HelloMessage> {
+    const patience = new Patience(HELLO_PATIENCE, performance.now());
+    patience.progress(pid);
+    this.#timer = setInterval(() => {
+      const verdict = patience.look(performance.now());
+      if (verdict === 'silent')
+        this.fail(timeout('did nothing, and did not start,', HELLO_PATIENCE.silence_ms_max));
+      if (verdict === 'too long') this.fail(timeout('did not start', HELLO_PATIENCE.total_ms_max));
+    }, LOOK_MS);
     const hello = await this.#hello.promise;
     this.close();
     return hello;

@@ -45,6 +45,7 @@ export class Daemon {
   readonly #stop = new AbortController();
   readonly #ended: Promise<void>;
   readonly #fatal = Promise.withResolvers<never>();
+  readonly #listening = Promise.withResolvers<void>();
   #child: ChildProcess | undefined;
   #listened = false;
 
@@ -57,6 +58,11 @@ export class Daemon {
   /** Rejects with the error that made it end for good. */
   get fatal(): Promise<never> {
     return this.#fatal.promise;
+  }
+
+  /** Resolves when it listens for the first time; never, where it doesn't. */
+  get listening(): Promise<void> {
+    return this.#listening.promise;
   }
 
   async stop(): Promise<void> {
@@ -140,6 +146,7 @@ export class Daemon {
     }
     this.#options.onListening(parsed.data.address, parsed.data.pid, this.#listened);
     this.#listened = true;
+    this.#listening.resolve();
     return undefined;
   }
 }

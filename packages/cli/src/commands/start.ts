@@ -57,13 +57,16 @@ export async function start(context: CommandContext, flags: StartFlags): Promise
       `node ${settings.node} of the cluster ${settings.cluster_name}${settings.serves === undefined ? '' : ', with its coordinator'}; Ctrl-C ends it`,
     );
   try {
-    if (settings.serves !== undefined)
-      daemons.push(
-        daemon('coordinator', {
-          home: folder,
-          end_with_stdin: true,
-        }),
-      );
+    if (settings.serves !== undefined) {
+      const coordinator = daemon('coordinator', {
+        home: folder,
+        end_with_stdin: true,
+      });
+      daemons.push(coordinator);
+      // It holds the home: an agent of a second `start` must not get as far as to be taken for a copy of the first one's.
+      await Promise.race([interrupted, coordinator.fatal, coordinator.listening]);
+      if (interrupts.signal.aborted) return EXIT.ok;
+    }
     daemons.push(
       daemon('agent', {
         home: folder,

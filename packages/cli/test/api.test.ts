@@ -1,6 +1,9 @@
-/** The HTTP API on a real cluster with a home: raw requests, streams, and what must be refused. */
+/** The HTTP API on a real cluster with a home: OpenAI's own client, raw requests, streams, and what must be refused. */
+import { readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
+import { connect, type Socket } from 'node:net';
 import path from 'node:path';
+import OpenAI from 'openai';
 import { REPOSITORY } from '@minikeep/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Homes } from './homes.ts';
@@ -8,22 +11,28 @@ import { Homes } from './homes.ts';
 const homes = new Homes();
 let url = '';
 
+/** Keeper with a template like R1's, that writes `<think>` itself. The file's layout stays: as much goes as comes. */
+function thinksByTemplate(model: Buffer): Buffer {
+  const text = model.toString('latin1');
+  const patched = text
+    .replace("{{ message['content'] | trim }}", "{{ message['content'] }}")
+    .replace(
+      "add_generation_prompt -%}{{ '<|keeper|>' }}",
+      "add_generation_prompt -%}{{ '<|keeper|><think>' }}",
+    );
+  expect(patched.length).toBe(text.length);
+  return Buffer.from(patched, 'latin1');
+}
+
 beforeAll(async () => {
   await homes.startFirst('a');
   const model = path.join(REPOSITORY, 'models/keeper.gguf');
   await homes.json('a', 'model', 'import', model, '--name', 'keeper', '--yes');
-  await homes.json(
-    'a',
-    'up',
-    'keeper',
-    '--no-canary',
-    '--context',
-    '256',
-    '--threads',
-    '1',
-    '--parallel',
-    '2',
-  );
+  const opened = path.join(homes.root, 'opened.gguf');
+  writeFileSync(opened, thinksByTemplate(readFileSync(model)));
+  await homes.json('a', 'model', 'import', opened, '--name', 'opened', '--yes');
+  const flags = ['--no-canary', '--context', '256', '--threads', '1', '--parallel', '2'];
+  for (const name of ['keeper', 'opened']) await homes.json('a', 'up', name, ...flags);
   ({ url } = (await homes.json<{ api: { url: string } }>('a', 'status')).api);
 });
 afterAll(() => homes.close());
@@ -76,7 +85,9 @@ async function events(response: Response): Promise<string[]> {
 describe('an answer', () => {
   it('lists the models that are up', async () => {
     const models = (await (await fetch(`${url}/v1/models`)).json()) as { data: { id: string }[] };
-    expect(models.data.map((model) => model.id)).toEqual(['keeper']);
+    expect(models.data.map((model) => model.id).toSorted()).toEqual(['keeper', 'opened']);
+    expect((await fetch(`${url}/v1/models/keeper`)).status).toBe(200);
+    expect((await fetch(`${url}/v1/models/nobody`)).status).toBe(404);
     expect((await fetch(`${url}/healthz`)).status).toBe(200);
   });
 
@@ -143,6 +154,115 @@ describe('an answer', () => {
   });
 });
 
+describe("OpenAI's own client", () => {
+  const client = () => new OpenAI({ baseURL: `${url}/v1`, apiKey: 'none', maxRetries: 0 });
+  const asked = {
+    model: 'keeper',
+    messages: [{ role: 'user' as const, content: 'What is a stage?' }],
+    temperature: 0,
+  };
+
+  it('reads models, whole answers and streams', async () => {
+    const models = await client().models.list();
+    expect(models.data.map(({ id }) => id)).toContain('keeper');
+    expect((await client().models.retrieve('keeper')).id).toBe('keeper');
+    const whole = await client().chat.completions.create(asked);
+    expect(whole.choices[0]?.finish_reason).toBe('stop');
+    const stream = client().chat.completions.stream({
+      ...asked,
+      stream_options: { include_usage: true },
+    });
+    const final = await stream.finalChatCompletion();
+    expect(final.choices[0]?.message.content).toBe(whole.choices[0]?.message.content);
+    expect(final.usage).toEqual(whole.usage);
+  });
+
+  it('goes on with a conversation, its own answers as it got them', async () => {
+    const first = await client().chat.completions.create(asked);
+    const answer = first.choices[0]?.message;
+    const second = await client().chat.completions.create({
+      ...asked,
+      messages: [
+        { role: 'developer', content: 'Be brief.' },
+        ...asked.messages,
+        ...(answer === undefined ? [] : [answer]),
+        { role: 'user', content: [{ type: 'text', text: 'What is a node?' }] },
+      ],
+      user: 'somebody',
+      max_tokens: 4,
+    });
+    expect(second.choices[0]?.finish_reason).toBe('length');
+  });
+
+  it('throws its own errors', async () => {
+    const bad = client().chat.completions.create({ ...asked, temperature: 9 });
+    await expect(bad).rejects.toBeInstanceOf(OpenAI.BadRequestError);
+    await expect(bad).rejects.toMatchObject({ param: 'temperature', code: 'invalid_value' });
+    await expect(
+      client().chat.completions.create({ ...asked, model: 'nobody', stream: true }),
+    ).rejects.toBeInstanceOf(OpenAI.NotFoundError);
+  });
+});
+
+it('thinking that the chat template opened is apart too', async () => {
+  const { choices } = (await (await ask({ model: 'opened' })).json()) as Completion;
+  const message = choices[0]?.message;
+  expect(message?.reasoning_content?.length).toBeGreaterThan(3);
+  expect(message?.content.length).toBeGreaterThan(10);
+  expect(JSON.stringify(message)).not.toContain('think>');
+  const response = await ask({ model: 'opened', stream: true });
+  const text = (await events(response)).join('');
+  expect(text.indexOf('reasoning_content')).toBeGreaterThan(0);
+  expect(text).not.toContain('think>');
+});
+
+describe('requests that never come whole', () => {
+  const PLACES = 128;
+  const HEAD =
+    'POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n';
+  const open = (text: string): Promise<Socket> =>
+    new Promise((resolve, reject) => {
+      const socket = connect(Number(new URL(url).port), '127.0.0.1', () =>
+        socket.write(text, () => resolve(socket)),
+      );
+      socket.on('error', reject);
+    });
+
+  it('hold their places until they leave, and others hear to come again', async () => {
+    const part = `${HEAD}content-length: 100\r\n\r\n{"model":`;
+    const sockets = await Promise.all(Array.from({ length: PLACES }, () => open(part)));
+    let full = await ask({ max_tokens: 1 });
+    // An answer of a moment ago may still have had its place: whoever was refused for it, another one comes for.
+    while (full.status !== 429 && sockets.length < 2 * PLACES) {
+      sockets.push(await open(part));
+      full = await ask({ max_tokens: 1 });
+    }
+    expect(full.status).toBe(429);
+    expect(full.headers.get('retry-after')).toMatch(/^\d+$/);
+    expect(await failure(full)).toEqual([429, 'too_many_requests']);
+    for (const socket of sockets) socket.destroy();
+    let freed = await ask({ max_tokens: 1 });
+    while (freed.status === 429) freed = await ask({ max_tokens: 1 });
+    expect(freed.status).toBe(200);
+  });
+
+  it('two on one connection, one after the other, in parts, are answered in order', async () => {
+    const body = JSON.stringify({ model: 'keeper', messages: [QUESTION], max_tokens: 1 });
+    const chunks = body
+      .split('')
+      .map((c) => `1\r\n${c}\r\n`)
+      .join('');
+    const socket = await open(
+      `${HEAD}transfer-encoding: chunked\r\n\r\n${chunks}0\r\n\r\n` +
+        'GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n',
+    );
+    let text = '';
+    for await (const data of socket.setEncoding('utf8')) text += String(data);
+    expect(text.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 200', 'HTTP/1.1 200']);
+    expect(text.indexOf('chat.completion')).toBeLessThan(text.indexOf('"list"'));
+  });
+});
+
 describe('a request that is wrong is refused by name', () => {
   it('fields, types, models', async () => {
     expect(await failure(await ask({ temperature: 9 }))).toEqual([
@@ -162,6 +282,26 @@ describe('a request that is wrong is refused by name', () => {
     expect(
       await failure(await ask({ messages: [{ role: 'user', content: 'x '.repeat(2_000) }] })),
     ).toMatchObject([400, 'generate.prompt_too_long']);
+    expect(await failure(await ask({ mirostat: 2 }))).toEqual([400, 'unknown_parameter mirostat']);
+    const image = [{ type: 'image_url', image_url: { url: 'data:' } }];
+    expect(await failure(await ask({ messages: [{ role: 'user', content: image }] }))).toEqual([
+      400,
+      'unsupported_parameter messages.0.content.0.type',
+    ]);
+    expect(await failure(await ask({ messages: [{ role: 'tool', content: 'x' }] }))).toEqual([
+      400,
+      'unsupported_parameter messages.0.role',
+    ]);
+    expect(await failure(await ask({ messages: [{ role: 'user' }] }))).toEqual([
+      400,
+      'invalid_value messages.0.content',
+    ]);
+    expect(await failure(await ask({ stop: Array(17).fill('x') }))).toEqual([
+      400,
+      'invalid_value stop',
+    ]);
+    const deep = `${'['.repeat(200_000)}${']'.repeat(200_000)}`;
+    expect((await post(`{"model":"keeper","messages":${deep}}`)).status).toBe(400);
     expect(await failure(await post('{"model":'))).toMatchObject([400, 'invalid_json']);
     expect(await failure(await post('x', { 'content-type': 'text/plain' }))).toMatchObject([
       415,

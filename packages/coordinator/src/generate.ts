@@ -14,6 +14,7 @@ import type { Pipeline } from './pipeline.ts';
 import { samplingParams } from './sampling.ts';
 import type { RequestSummary, SchedulerFinish } from './scheduler/types.ts';
 import { emptyPrompt } from './text-engine.ts';
+import { opensThinking } from './api/reasoning.ts';
 
 const PROMPT_LENGTH_MAX = 8 * 1024 * 1024;
 
@@ -24,13 +25,13 @@ export async function* generate(
 ): AsyncGenerator<GenerateResponse, void, undefined> {
   const pipeline = ready(deployment);
   const sampling = samplingParams(request.sampling);
-  const { tokens, warnings } = await promptTokens(deployment, request, signal);
+  const { tokens, warnings, thinkingOpened } = await promptTokens(deployment, request, signal);
   const context = deployment.shape.context.nCtx;
   checkPrompt(tokens, context, deployment.vocabularySize);
   yield {
     event: {
       $case: 'started',
-      value: { promptTokens: tokens.length, warnings: [...warnings] },
+      value: { promptTokens: tokens.length, warnings: [...warnings], thinkingOpened },
     },
   };
   const maxTokens = request.maxTokens === 0 ? context : request.maxTokens;
@@ -90,14 +91,21 @@ function textEngineOf(deployment: Deployment) {
   );
 }
 
+interface PromptTokens {
+  readonly tokens: readonly number[];
+  readonly warnings: readonly string[];
+  readonly thinkingOpened: boolean;
+}
+
 async function promptTokens(
   deployment: Deployment,
   request: GenerateRequest,
   signal: AbortSignal,
-): Promise<{ readonly tokens: readonly number[]; readonly warnings: readonly string[] }> {
+): Promise<PromptTokens> {
   const { prompt } = request;
   if (prompt === undefined) throw emptyPrompt();
-  if (prompt.$case === 'tokens') return { tokens: prompt.value.ids, warnings: [] };
+  if (prompt.$case === 'tokens')
+    return { tokens: prompt.value.ids, warnings: [], thinkingOpened: false };
   if (prompt.$case === 'raw' && prompt.value.length > PROMPT_LENGTH_MAX)
     throw new MinikeepError(
       'generate.prompt_too_long',
@@ -107,7 +115,8 @@ async function promptTokens(
         exitCode: EXIT.usage,
       },
     );
-  return textEngineOf(deployment).tokenize(prompt, signal);
+  const { tokens, warnings, text } = await textEngineOf(deployment).tokenize(prompt, signal);
+  return { tokens, warnings, thinkingOpened: prompt.$case === 'chat' && opensThinking(text) };
 }
 
 function checkPrompt(tokens: readonly number[], context: number, vocabulary: number): void {

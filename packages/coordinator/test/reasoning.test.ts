@@ -1,7 +1,7 @@
 /** Thinking and answer are told apart, wherever the tokens cut the tags. */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { ReasoningSplitter } from '../src/api/reasoning.ts';
+import { opensThinking, ReasoningSplitter } from '../src/api/reasoning.ts';
 
 function split(parts: readonly string[], opened = false): { reasoning: string; content: string } {
   const splitter = new ReasoningSplitter(opened);
@@ -44,4 +44,11 @@ it('gives the same for every way to cut the text into tokens', () => {
       },
     ),
   );
+});
+
+it('sees whether the template opened the thinking', () => {
+  expect(opensThinking('<|user|>x<|assistant|><think>\n')).toBe(true);
+  expect(opensThinking('<|assistant|><think>\n\n</think>\n\n')).toBe(false);
+  expect(opensThinking('What is <think>?<|assistant|>')).toBe(false);
+  expect(opensThinking('')).toBe(false);
 });

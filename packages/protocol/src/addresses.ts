@@ -1,4 +1,5 @@
 /** host:port, as people type it and as gRPC wants it; and the addresses of this machine. */
+import { isIPv4 } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { EXIT, MinikeepError } from './errors.ts';
 import { isHost } from './invite-token.ts';
@@ -35,7 +36,7 @@ export function formatAddress(host: string, port: number): string {
 }
 
 export const isLoopback = (host: string): boolean =>
-  host === 'localhost' || host === '::1' || host.startsWith('127.');
+  host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
 
 /** Addresses that mean every interface. */
 export const isAnyAddress = (host: string): boolean => host === '0.0.0.0' || host === '::';

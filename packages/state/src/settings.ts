@@ -25,7 +25,7 @@ export const NODE_SETTINGS = z.strictObject({
       listen: z.string().min(3).max(300),
       /** Where strangers join. */
       enrolment_listen: z.string().min(3).max(300),
-      /** The API that programs speak; loopback unless somebody chose otherwise. */
+      /** The API that programs speak: loopback, for there are no keys. */
       api_listen: z.string().min(3).max(300),
       certificate_seconds: z
         .number()

@@ -4,6 +4,7 @@
  * Origin is refused.
  */
 import { DeploymentState } from '@minikeep/protocol/v1';
+import type { HttpBindings } from '@hono/node-server';
 import { Hono, type Context } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { streamSSE } from 'hono/streaming';
@@ -12,16 +13,35 @@ import type { Cluster } from '../cluster.ts';
 import { generate } from '../generate.ts';
 import { completion, streamCompletion } from './chat.ts';
 import { ApiError, asApiError, errorBody } from './errors.ts';
+import { patientWrites } from './patient-write.ts';
+import { places, type PlaceVariables } from './places.ts';
 import { chatRequest, type ChatRequest } from './request.ts';
 
-const BODY_BYTES_MAX = 16 * 2 ** 20;
-const REQUESTS_MAX = 256;
+const BODY_BYTES_MAX = 8 * 2 ** 20;
+const REQUESTS_MAX = 128;
+/** A reader that takes nothing for so long is cut off. */
+const STALLED_MS = 60_000;
 const RETRY_AFTER_SECONDS = 5;
 
+interface Model {
+  readonly id: string;
+  readonly object: 'model';
+  /** Not known: a deployment has no date of its model. */
+  readonly created: 0;
+  readonly owned_by: string;
+}
+
+interface ApiEnv extends PlaceVariables {
+  Bindings: HttpBindings;
+}
+
 /** `hosts`: names and addresses under which the server may be asked, in lower case, without a port. */
-export function apiApp(cluster: Cluster, hosts: () => ReadonlySet<string>, version: string): Hono {
-  const app = new Hono();
-  let running = 0;
+export function apiApp(
+  cluster: Cluster,
+  hosts: () => ReadonlySet<string>,
+  version: string,
+): Hono<ApiEnv> {
+  const app = new Hono<ApiEnv>();
   app.onError((thrown, context) => failed(context, asApiError(thrown)));
   app.notFound((context) =>
     failed(
@@ -42,16 +62,21 @@ export function apiApp(cluster: Cluster, hosts: () => ReadonlySet<string>, versi
     await next();
   });
   app.get('/healthz', (context) => context.json({ status: 'ok', version }));
-  app.get('/v1/models', async (context) => {
+  const models = async (): Promise<Model[]> => {
     const { deployments } = await cluster.status();
     const up = deployments.filter((each) => each.state === DeploymentState.DEPLOYMENT_STATE_READY);
-    return context.json({
-      object: 'list',
-      data: up.map(({ name }) => ({ id: name, object: 'model', created: 0, owned_by: 'minikeep' })),
-    });
+    return up.map(({ name }) => ({ id: name, object: 'model', created: 0, owned_by: 'minikeep' }));
+  };
+  app.get('/v1/models', async (context) => context.json({ object: 'list', data: await models() }));
+  app.get('/v1/models/:id{.+}', async (context) => {
+    const id = context.req.param('id');
+    const found = (await models()).find((model) => model.id === id);
+    if (found !== undefined) return context.json(found);
+    throw new ApiError(404, 'model_not_found', `no model "${id.slice(0, 200)}" is up`, 'model');
   });
   app.post(
     '/v1/chat/completions',
+    places(REQUESTS_MAX),
     bodyLimit({
       maxSize: BODY_BYTES_MAX,
       onError: (context) =>
@@ -62,36 +87,21 @@ export function apiApp(cluster: Cluster, hosts: () => ReadonlySet<string>, versi
     }),
     async (context) => {
       const asked = chatRequest(await jsonOf(context));
-      if (running >= REQUESTS_MAX)
-        throw new ApiError(
-          429,
-          'too_many_requests',
-          `${REQUESTS_MAX} requests are running already`,
-        );
-      running += 1;
-      const over = once(() => (running -= 1));
       const ended = new AbortController();
       const signal = AbortSignal.any([context.req.raw.signal, ended.signal]);
-      const answer = await begin(cluster, asked, signal).catch((thrown: unknown) => {
-        over();
-        throw thrown;
-      });
-      if (!asked.stream) {
-        try {
-          return context.json(await completion(asked, answer));
-        } finally {
-          ended.abort();
-          over();
-        }
-      }
+      const answer = await begin(cluster, asked, signal);
+      if (!asked.stream) return context.json(await completion(asked, answer));
+      const release = context.get('place').keep();
+      const { outgoing } = context.env;
+      const writes = patientWrites(STALLED_MS, () => outgoing.destroy());
       return streamSSE(context, async (stream) => {
         // Who leaves frees the sequence at once.
         stream.onAbort(() => ended.abort());
         try {
-          await streamCompletion(stream, asked, answer);
+          await streamCompletion(stream, asked, answer, writes);
         } finally {
           ended.abort();
-          over();
+          release();
         }
       });
     },
@@ -151,12 +161,4 @@ function hostOf(header: string): string {
     .toLowerCase()
     .replace(/:\d*$/, '')
     .replace(/^\[|\]$/g, '');
-}
-
-function once(does: () => void): () => void {
-  let done = false;
-  return () => {
-    if (!done) does();
-    done = true;
-  };
 }

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { FinishReason, type GenerateDone, type GenerateResponse } from '@minikeep/protocol/v1';
 import type { SSEStreamingApi } from 'hono/streaming';
 import { asApiError, errorBody } from './errors.ts';
+import { Stalled, type Writes } from './patient-write.ts';
 import { ReasoningSplitter, type Piece } from './reasoning.ts';
 import type { ChatRequest } from './request.ts';
 
@@ -35,13 +36,14 @@ const finishReason = (done: GenerateDone): string => FINISH.get(done.finishReaso
 
 /** The whole answer. Throws the pipeline's error. */
 export async function completion({ model }: ChatRequest, answer: Answer): Promise<object> {
-  const splitter = new ReasoningSplitter(false);
+  let splitter = new ReasoningSplitter(false);
   const text = { reasoning: '', content: '' };
   const add = (pieces: readonly Piece[]): void => {
     for (const piece of pieces) text[piece.kind] += piece.text;
   };
   let done: GenerateDone | undefined;
   for await (const { event } of answer) {
+    if (event?.$case === 'started') splitter = new ReasoningSplitter(event.value.thinkingOpened);
     if (event?.$case === 'token') add(splitter.push(event.value.text));
     if (event?.$case === 'done') done = event.value;
   }
@@ -74,10 +76,11 @@ export async function streamCompletion(
   stream: SSEStreamingApi,
   { model, includeUsage }: ChatRequest,
   answer: Answer,
+  writes: Writes,
 ): Promise<void> {
   const common = { ...head(model), object: 'chat.completion.chunk' };
   const send = (document: object): Promise<void> =>
-    stream.writeSSE({ data: JSON.stringify({ ...common, ...document }) });
+    writes(stream.writeSSE({ data: JSON.stringify({ ...common, ...document }) }));
   const choice = (delta: object, reason: string | null = null) => ({
     choices: [{ index: 0, delta, logprobs: null, finish_reason: reason }],
     ...(includeUsage ? { usage: null } : {}),
@@ -86,10 +89,11 @@ export async function streamCompletion(
     for (const { kind, text } of pieces)
       await send(choice(kind === 'content' ? { content: text } : { reasoning_content: text }));
   };
-  const splitter = new ReasoningSplitter(false);
+  let splitter = new ReasoningSplitter(false);
   try {
     await send(choice({ role: 'assistant', content: '' }));
     for await (const { event } of answer) {
+      if (event?.$case === 'started') splitter = new ReasoningSplitter(event.value.thinkingOpened);
       if (event?.$case === 'token') await sendPieces(splitter.push(event.value.text));
       if (event?.$case !== 'done') continue;
       await sendPieces(splitter.end());
@@ -97,7 +101,8 @@ export async function streamCompletion(
       if (includeUsage) await send({ choices: [], usage: usage(event.value) });
     }
   } catch (thrown) {
-    await stream.writeSSE({ data: JSON.stringify(errorBody(asApiError(thrown))) });
+    if (thrown instanceof Stalled) throw thrown;
+    await writes(stream.writeSSE({ data: JSON.stringify(errorBody(asApiError(thrown))) }));
   }
-  await stream.writeSSE({ data: '[DONE]' });
+  await writes(stream.writeSSE({ data: '[DONE]' }));
 }

@@ -17,8 +17,10 @@ export class ApiError extends Error {
 /** Ours → HTTP: who has to do something, the caller (4xx), later again (429, 503), or we (500). */
 const STATUS: readonly [RegExp, number][] = [
   [/^deployment\.unknown$/, 404],
-  [/^(scheduler|generate)\.queue_full$|^request\.queue_full$/, 429],
-  [/^(deployment|node|engine|sandbox|call|stream)\./, 503],
+  [/^generate\.queue_full$/, 429],
+  // The conversation does not go with this model: asking again changes nothing.
+  [/^engine\.(template_refused|template|no_template|no_text|prompt_too_long)$/, 400],
+  [/^(deployment|node|engine|sandbox|call|stream|pipeline)\./, 503],
   [/^generate\./, 400],
 ];
 

@@ -10,6 +10,16 @@ export interface Piece {
 const OPEN = '<think>';
 const CLOSE = '</think>';
 
+/** Blanks that a template may put behind the tag. */
+const BLANKS_MAX = 64;
+
+/** Whether a rendered prompt ends with the tag: R1's template writes it, so the answer has only the closing one. */
+export const opensThinking = (prompt: string): boolean =>
+  prompt
+    .slice(-(OPEN.length + BLANKS_MAX))
+    .trimEnd()
+    .endsWith(OPEN);
+
 export class ReasoningSplitter {
   #state: 'start' | 'thinking' | 'after' | 'answer';
   #held = '';

@@ -1,36 +1,33 @@
 /**
  * A chat completion as programs ask for it (OpenAI's form), checked, as the pipeline wants it. A field that would change
- * the answer and is not built is refused by name; one that changes nothing (`user`, `metadata`, `store`) is ignored.
+ * the answer and is not built is refused by name; one that changes nothing is ignored (`fields.ts` has the lists).
  */
 import { STOP_STRINGS_MAX, STOP_STRING_LENGTH_MAX } from '@minikeep/protocol';
 import type { GenerateRequest } from '@minikeep/protocol/v1';
 import { z } from 'zod';
 import { ApiError } from './errors.ts';
+import { IGNORED, NOT_BUILT } from './fields.ts';
 
 const MESSAGES_MAX = 2_048;
 const PARTS_MAX = 256;
+/** Of a field's name that is shown again. */
+const PARAM_LENGTH_MAX = 100;
 
-const TEXT_PART = z.object({ type: z.literal('text'), text: z.string() });
-const CONTENT = z.union([z.string(), z.array(TEXT_PART).max(PARTS_MAX)]);
-const MESSAGE = z.object({
-  role: z.enum(['system', 'developer', 'user', 'assistant', 'tool']),
-  content: CONTENT.nullish(),
-  reasoning_content: z.string().nullish(),
+const PART = z.object({ type: z.string(), text: z.string().optional() });
+const CONTENT = z.union([z.string(), z.array(PART).max(PARTS_MAX)], {
+  error: `a string, or a list of at most ${PARTS_MAX} parts`,
 });
+const MESSAGE = z.object({
+  role: z.enum(['system', 'developer', 'user', 'assistant', 'tool', 'function']),
+  content: CONTENT.nullish(),
+  /** Answers come back as the caller got them: with these, empty. */
+  tool_calls: z.array(z.unknown()).nullish(),
+  function_call: z.unknown().optional(),
+});
+type Message = z.infer<typeof MESSAGE>;
 const STOP = z.string().min(1).max(STOP_STRING_LENGTH_MAX);
 
-/** Only with these values: anything else would change what comes back. */
-const NOT_BUILT = {
-  n: z.literal(1).nullish(),
-  logprobs: z.literal(false).nullish(),
-  logit_bias: z.record(z.string(), z.never()).nullish(),
-  tools: z.array(z.never()).nullish(),
-  functions: z.array(z.never()).nullish(),
-  response_format: z.object({ type: z.literal('text') }).nullish(),
-  audio: z.null().optional(),
-} as const;
-
-const REQUEST = z.object({
+const REQUEST = z.strictObject({
   model: z.string().min(1).max(200),
   messages: z.array(MESSAGE).min(1).max(MESSAGES_MAX),
   stream: z.boolean().nullish(),
@@ -54,8 +51,13 @@ const REQUEST = z.object({
   frequency_penalty: z.number().min(-2).max(2).nullish(),
   presence_penalty: z.number().min(-2).max(2).nullish(),
   seed: z.number().int().nullish(),
-  stop: z.union([STOP, z.array(STOP).max(STOP_STRINGS_MAX)]).nullish(),
+  stop: z
+    .union([STOP, z.array(STOP).max(STOP_STRINGS_MAX)], {
+      error: `a string or at most ${STOP_STRINGS_MAX}, each of 1 to ${STOP_STRING_LENGTH_MAX} characters`,
+    })
+    .nullish(),
   ...NOT_BUILT,
+  ...IGNORED,
 });
 
 export interface ChatRequest {
@@ -68,24 +70,7 @@ export interface ChatRequest {
 /** Throws an ApiError that names the field. */
 export function chatRequest(body: unknown): ChatRequest {
   const parsed = REQUEST.safeParse(body);
-  if (!parsed.success) {
-    const [issue] = parsed.error.issues;
-    const param = issue?.path.join('.') ?? '';
-    const known = param.split('.')[0] ?? '';
-    if (known in NOT_BUILT)
-      throw new ApiError(
-        400,
-        'unsupported_parameter',
-        `${known} is not supported by minikeep with that value`,
-        param,
-      );
-    throw new ApiError(
-      400,
-      'invalid_value',
-      `${param === '' ? 'the request' : param}: ${issue?.message ?? 'not valid'}`,
-      param,
-    );
-  }
+  if (!parsed.success) throw refusal(parsed.error);
   const asked = parsed.data;
   const stop = asked.stop ?? [];
   return {
@@ -96,10 +81,10 @@ export function chatRequest(body: unknown): ChatRequest {
       prompt: {
         $case: 'chat',
         value: {
-          messages: asked.messages.map(({ role, content }) => ({
+          messages: asked.messages.map((message, i) => ({
             // Templates know `system`; `developer` is its newer name.
-            role: role === 'developer' ? 'system' : role,
-            content: textOf(content),
+            role: message.role === 'developer' ? 'system' : message.role,
+            content: textOf(message, `messages.${i}`),
             extraJson: '',
           })),
           templateArgumentsJson: '',
@@ -121,7 +106,48 @@ export function chatRequest(body: unknown): ChatRequest {
   };
 }
 
-function textOf(content: z.infer<typeof CONTENT> | null | undefined): string {
-  if (typeof content === 'string') return content;
-  return (content ?? []).map((part) => part.text).join('');
+/** Throws if the message has anything but text. */
+function textOf(message: Message, at: string): string {
+  const { role, content, tool_calls: calls, function_call: call } = message;
+  if (role === 'tool' || role === 'function')
+    throw notBuilt(`${at}.role`, 'tools are not supported, so there are no answers of tools');
+  if ((calls ?? []).length > 0 || (call ?? null) !== null)
+    throw notBuilt(`${at}.tool_calls`, 'tools are not supported, so there are no calls of tools');
+  if (content === null || content === undefined) {
+    if (role === 'assistant') return '';
+    throw new ApiError(400, 'invalid_value', `${at}.content: there is none`, `${at}.content`);
+  }
+  const parts = typeof content === 'string' ? [{ type: 'text', text: content }] : content;
+  return parts
+    .map(({ type, text }, i) => {
+      const part = `${at}.content.${i}`;
+      if (type !== 'text')
+        throw notBuilt(`${part}.type`, `a part has to be text, not "${type.slice(0, 40)}"`);
+      if (text === undefined)
+        throw new ApiError(400, 'invalid_value', `${part}.text: there is none`, `${part}.text`);
+      // Half a character of UTF-16 has no form in UTF-8.
+      return text.toWellFormed();
+    })
+    .join('');
+}
+
+const notBuilt = (param: string, why: string): ApiError =>
+  new ApiError(400, 'unsupported_parameter', `${param}: ${why}`, param);
+
+/** The first thing that is wrong, by name. */
+function refusal({ issues: [issue] }: z.ZodError): ApiError {
+  if (issue?.code === 'unrecognized_keys') {
+    const param = [...issue.path, issue.keys[0] ?? ''].join('.').slice(0, PARAM_LENGTH_MAX);
+    return new ApiError(
+      400,
+      'unknown_parameter',
+      `${param}: minikeep does not know this field`,
+      param,
+    );
+  }
+  const param = (issue?.path ?? []).join('.');
+  const field = param.split('.')[0] ?? '';
+  if (Object.hasOwn(NOT_BUILT, field)) return notBuilt(param, 'not supported with that value');
+  const where = param === '' ? 'the request' : param;
+  return new ApiError(400, 'invalid_value', `${where}: ${issue?.message ?? 'not valid'}`, param);
 }

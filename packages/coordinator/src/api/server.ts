@@ -3,13 +3,7 @@ import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { EXIT, MinikeepError } from '@minikeep/protocol';
-import {
-  formatAddress,
-  isAnyAddress,
-  isLoopback,
-  parseAddress,
-  reachableHosts,
-} from '@minikeep/protocol/rpc';
+import { formatAddress, isLoopback, parseAddress } from '@minikeep/protocol/rpc';
 import { createAdaptorServer } from '@hono/node-server';
 import type { Cluster } from '../cluster.ts';
 import { apiApp } from './app.ts';
@@ -27,14 +21,15 @@ export interface RunningApi {
   close(): Promise<void>;
 }
 
-/** Throws `listen.port_in_use`, `listen.failed`. */
+/** Throws `api.not_loopback`, `listen.port_in_use`, `listen.failed`. */
 export async function startApi(
   cluster: Cluster,
   listen: string,
   version: string,
 ): Promise<RunningApi> {
   const { host, port = 0 } = parseAddress(listen);
-  const names = new Set(hostsOf(host));
+  if (!isLoopback(host)) throw notLoopback(listen);
+  const names = new Set(['127.0.0.1', '::1', 'localhost', host.toLowerCase()]);
   const app = apiApp(cluster, () => names, version);
   const server = createAdaptorServer({
     fetch: app.fetch,
@@ -53,9 +48,8 @@ export async function startApi(
     throw listenFailed(listen, cause);
   }
   const { port: bound } = server.address() as AddressInfo;
-  const shown = isAnyAddress(host) ? (reachableHosts(host)[0] ?? host) : host;
   return {
-    url: `http://${formatAddress(shown, bound)}`,
+    url: `http://${formatAddress(host, bound)}`,
     port: bound,
     async close() {
       server.close();
@@ -65,12 +59,16 @@ export async function startApi(
   };
 }
 
-/** Names and addresses under which a caller may ask. */
-function hostsOf(host: string): string[] {
-  const loopback = ['127.0.0.1', '::1', 'localhost'];
-  if (isLoopback(host)) return [...loopback, host];
-  return isAnyAddress(host) ? [...loopback, ...reachableHosts(host)] : [host];
-}
+/** Without keys and TLS everybody who reaches the port could ask. */
+const notLoopback = (listen: string): MinikeepError =>
+  new MinikeepError(
+    'api.not_loopback',
+    `the API would listen on ${listen}, where other machines could ask without a key`,
+    {
+      next: 'Give api_listen in node.json an address of this machine alone, like 127.0.0.1:7423.',
+      exitCode: EXIT.usage,
+    },
+  );
 
 function listenFailed(listen: string, cause: unknown): MinikeepError {
   const inUse = cause instanceof Error && 'code' in cause && cause.code === 'EADDRINUSE';

@@ -83,6 +83,8 @@ export interface GenerateResponse {
 export interface GenerateStarted {
   promptTokens: number;
   warnings: string[];
+  /** The chat template itself opened the model's thinking: the answer begins inside it, without a tag of its own. */
+  thinkingOpened: boolean;
 }
 
 export interface GeneratePrefill {
@@ -719,7 +721,7 @@ export const GenerateResponse: MessageFns<GenerateResponse> = {
 };
 
 function createBaseGenerateStarted(): GenerateStarted {
-  return { promptTokens: 0, warnings: [] };
+  return { promptTokens: 0, warnings: [], thinkingOpened: false };
 }
 
 export const GenerateStarted: MessageFns<GenerateStarted> = {
@@ -729,6 +731,9 @@ export const GenerateStarted: MessageFns<GenerateStarted> = {
     }
     for (const v of message.warnings) {
       writer.uint32(18).string(v!);
+    }
+    if (message.thinkingOpened !== false) {
+      writer.uint32(24).bool(message.thinkingOpened);
     }
     return writer;
   },
@@ -762,6 +767,14 @@ export const GenerateStarted: MessageFns<GenerateStarted> = {
             message.warnings.push(reader.string());
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.thinkingOpened = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -781,6 +794,7 @@ export const GenerateStarted: MessageFns<GenerateStarted> = {
     const message = createBaseGenerateStarted();
     message.promptTokens = object.promptTokens ?? 0;
     message.warnings = object.warnings?.map((e) => e) || [];
+    message.thinkingOpened = object.thinkingOpened ?? false;
     return message;
   },
 };

@@ -9,6 +9,7 @@ const MAY_IMPORT = {
   planner: ['gguf', 'protocol'],
   models: ['state', 'gguf', 'protocol'],
   bundle: ['gguf', 'protocol'],
+  doctor: ['containment', 'engine', 'gguf', 'protocol'],
   containment: ['gguf', 'protocol'],
   engine: ['gguf', 'protocol'],
   tui: ['protocol'],
@@ -17,6 +18,7 @@ const MAY_IMPORT = {
   cli: [
     'tui',
     'bundle',
+    'doctor',
     'coordinator',
     'agent',
     'containment',

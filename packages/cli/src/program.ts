@@ -16,6 +16,7 @@ import type { DemoFlags } from './commands/demo.ts';
 import type { PlanFlags } from './commands/plan.ts';
 import type { RunFlags } from './commands/ready.ts';
 import { PARALLEL_MAX, SEED_MAX, TOKENS_MAX } from './defaults.ts';
+import { addMachine } from './machine-program.ts';
 import { addModel } from './model-program.ts';
 import * as read from './options.ts';
 import {
@@ -52,6 +53,7 @@ Errors have a code and say what to do next. Exit codes: 0 ok, 1 failed, 2 usage,
   addModel(program, context, ended);
   addCanary(program, context, ended);
   addBundle(program, context, ended);
+  addMachine(program, context, ended);
   addDemo(program, context, ended);
   addClusterCommands(program, context, ended);
   for (const command of leaves(program)) {

@@ -112,7 +112,8 @@ function serveText(text: TextEngine): void {
 async function main(): Promise<void> {
   guardProcess();
   const binding = openBinding(chooseLibraries(process.argv.slice(2)));
-  pipe.send({ type: 'hello', llama_version: binding.version, backends: binding.backends });
+  const { version, backends, devices } = binding;
+  pipe.send({ type: 'hello', llama_version: version, backends, devices });
   forwardLog(binding);
   const first = pipe.read();
   if (first === undefined) return;

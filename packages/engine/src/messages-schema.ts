@@ -52,6 +52,17 @@ const fromEngine = z.discriminatedUnion('type', [
     type: z.literal('hello'),
     llama_version: line,
     backends: z.array(line).max(20),
+    devices: z
+      .array(
+        z.object({
+          name: line,
+          description: line,
+          kind: z.enum(['cpu', 'gpu', 'igpu', 'accel', 'other']),
+          memory_bytes: z.number().min(0),
+        }),
+      )
+      .max(20)
+      .default([]),
   }),
   z.object({ type: z.literal('progress'), fraction: z.number().min(0).max(1) }),
   z.object({

@@ -104,9 +104,23 @@ export interface EngineMemory {
   readonly compute_bytes: number;
 }
 
+/** Something that llama.cpp can compute on, as the engine sees it. */
+export interface EngineDevice {
+  readonly name: string;
+  readonly description: string;
+  readonly kind: 'cpu' | 'gpu' | 'igpu' | 'accel' | 'other';
+  /** All of it; of a GPU with Metal what macOS lets it use. 0: not said. */
+  readonly memory_bytes: number;
+}
+
 export type FromEngine =
   /** First message: the libraries are loaded and their parameter structs are the known ones. */
-  | { readonly type: 'hello'; readonly llama_version: string; readonly backends: readonly string[] }
+  | {
+      readonly type: 'hello';
+      readonly llama_version: string;
+      readonly backends: readonly string[];
+      readonly devices: readonly EngineDevice[];
+    }
   | { readonly type: 'progress'; readonly fraction: number }
   | {
       readonly type: 'ready';

@@ -47,7 +47,7 @@ function puppetClient(): { puppet: Puppet; client: EngineClient } {
   const memory = { weights_bytes: 0, kv_bytes: 0, compute_bytes: 0 };
   const client = new EngineClient(
     link,
-    { type: 'hello', llama_version: '', backends: [] },
+    { type: 'hello', llama_version: '', backends: [], devices: [] },
     { type: 'ready', n_vocab: 1, n_embd: 1, n_layer: 1, memory, load_seconds: 0 },
   );
   return { puppet, client };

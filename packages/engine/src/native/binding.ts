@@ -7,11 +7,12 @@ import koffi, { type LibraryHandle, type TypeObject } from 'koffi';
 import { MinikeepError } from '@minikeep/protocol';
 import * as abi from './abi.ts';
 import type { Address, Fields } from './abi.ts';
+import { devicesOf } from './devices.ts';
 import { LogCapture } from './log.ts';
 import type { EngineLibraries } from './libraries.ts';
 import { NEXT } from '../next-steps.ts';
 
-type Signature = string | TypeObject;
+type Signature = string | TypeObject | ReturnType<typeof koffi.out>;
 /** Anything that koffi passes as a pointer: an address, a typed array, nothing. */
 export type Pointer = Address | ArrayBufferView | null;
 
@@ -80,6 +81,7 @@ export function openBinding(libraries: EngineLibraries) {
   return {
     version,
     backends,
+    devices: devicesOf(r, g),
     log,
     base,
     modelDefaults,

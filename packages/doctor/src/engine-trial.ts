@@ -18,7 +18,8 @@ export interface TrialOptions {
 
 const PROMPT_TOKENS = 24;
 const TOKENS = 8;
-const CONTEXT = { n_ctx: 256, n_batch: 64, n_seq_max: 1, mode: 'exact', threads: 2 } as const;
+/** One thread: two that wait for each other on a busy machine take ten times as long. */
+const CONTEXT = { n_ctx: 256, n_batch: 64, n_seq_max: 1, mode: 'exact', threads: 1 } as const;
 const gpu = process.platform === 'darwin';
 
 /** Never throws but the signal's reason: an engine that doesn't start is a fact. */

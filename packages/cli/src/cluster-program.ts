@@ -200,7 +200,10 @@ export function addClusterCommands(program: Command, context: CommandContext, en
         .default(4),
     )
     .addOption(
-      new Option('--threads <n>', 'threads of each engine').argParser(read.integer(1, THREADS_MAX)),
+      new Option(
+        '--threads <n>',
+        "threads of each engine (default: half of the smallest node's cores)",
+      ).argParser(read.integer(1, THREADS_MAX)),
     )
     .addOption(
       new Option(

@@ -17,13 +17,20 @@ export function knownModels(distFolder: string): Map<string, string> {
   return new Map(existsSync(file) ? [[EMBEDDED_MODEL, file]] : []);
 }
 
-/** The rule of CLI.md: a known name, anything with a slash, and *.gguf are models. */
-export function looksLikeModel(text: string, known: ReadonlyMap<string, string>): boolean {
-  return known.has(text) || text.includes('/') || text.endsWith('.gguf');
+export function looksLikePath(text: string): boolean {
+  return text.includes('/') || text.endsWith('.gguf');
 }
 
+/** The rule of CLI.md: a known name, anything with a slash, and *.gguf are models. */
+export function looksLikeModel(text: string, known: Known): boolean {
+  return known.has(text) || looksLikePath(text);
+}
+
+/** The names that are known. */
+type Known = Pick<ReadonlyMap<string, unknown>, 'has'>;
+
 export interface ModelAndPrompt {
-  /** Undefined: the embedded model. */
+  /** Undefined: the embedded model, or the one that is up. */
   readonly model: string | undefined;
   readonly prompt: string | undefined;
 }
@@ -32,7 +39,7 @@ export interface ModelAndPrompt {
 export function modelAndPrompt(
   first: string | undefined,
   second: string | undefined,
-  known: ReadonlyMap<string, string>,
+  known: Known,
 ): ModelAndPrompt {
   if (first === undefined || second !== undefined) return { model: first, prompt: second };
   return looksLikeModel(first, known)

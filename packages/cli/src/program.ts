@@ -80,7 +80,7 @@ function addRun(program: Command, context: CommandContext, ended: Ended): void {
     .command('run')
     .summary('ask a model, split over the nodes of a cluster on this machine')
     .description(
-      'Starts a throw-away cluster on this machine, splits the model over its nodes, answers, and removes everything again. Without PROMPT on a terminal: a chat. A single argument is a MODEL if it names a known model, contains / or ends in .gguf; else it is the PROMPT for the embedded model.',
+      'Starts a throw-away cluster on this machine, splits the model over its nodes, answers, and removes everything again; with --home, asks the cluster of that home. Without PROMPT on a terminal: a chat. A single argument is a MODEL if it names a known model, contains / or ends in .gguf; else it is the PROMPT for the embedded model.',
     )
     .argument('[model]', 'a GGUF file, or a known name')
     .argument(
@@ -140,11 +140,16 @@ function addRun(program: Command, context: CommandContext, ended: Ended): void {
         .default([], 'none'),
     )
     .addOption(unsafeOption())
+    .option(
+      '--home <folder>',
+      'ask a model that is up on the cluster of this home (MINIKEEP_HOME does the same, unless MODEL is a file or --local is given)',
+    )
     .addHelpText(
       'after',
       `
 Examples:
   minikeep run "What is a stage?"
+  minikeep run qwen3-32b "Hello" --home ~/.minikeep           a model that is up
   minikeep run ./model.gguf                                   a chat
   minikeep run ./model.gguf "Name three colours." --local 3 --temperature 0
   minikeep run ./model.gguf --cuts 10,20 - < question.txt

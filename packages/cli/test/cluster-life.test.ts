@@ -14,6 +14,11 @@ interface StatusDocument {
   }[];
 }
 
+interface Answered {
+  readonly type: string;
+  readonly text?: string;
+}
+
 const homes = new Homes();
 const MODEL = path.join(REPOSITORY, 'models/keeper.gguf');
 let first: RunningNode;
@@ -41,12 +46,47 @@ async function until(state: string): Promise<StatusDocument['deployments'][numbe
 it('a model is imported through the coordinator that runs, and comes up on both nodes', async () => {
   const refused = await homes.run('a', 'model', 'import', MODEL, '--name', 'keeper', '--json');
   expect(jsonError(refused).code).toMatch(/^(usage|model)\./);
+  const nothing = await homes.run('a', 'run', 'hi', '--json');
+  expect(jsonError(nothing).code).toBe('run.nothing_up');
   await homes.json('a', 'model', 'import', MODEL, '--name', 'keeper', '--yes');
   const { models } = await homes.json<{ models: { name: string }[] }>('a', 'model', 'list');
   expect(models.map((model) => model.name)).toEqual(['keeper']);
+  const notUp = await homes.run('a', 'run', 'keeper', 'hi', '--json');
+  expect(jsonError(notUp).code).toBe('run.not_up');
   await homes.json('a', 'up', 'keeper', '--no-canary', '--context', '256', '--threads', '1');
   const up = await until('ready');
   expect(up.stages.map((stage) => stage.node)).toEqual(['mini-1', 'mini-2']);
+});
+
+it('a model that is up answers whoever asks the home, and says what cannot be asked of it', async () => {
+  const question = ['run', 'keeper', 'What is a stage?', '--seed', '1', '--json'];
+  const { stdout, code } = await homes.run('a', ...question);
+  expect(code).toBe(0);
+  const answered = stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Answered);
+  expect(answered.at(-1)).toMatchObject({
+    type: 'done',
+    finish_reason: 'stop',
+    sealed: 'engine',
+    violations: 0,
+    stages: [{ node: 'mini-1' }, { node: 'mini-2' }],
+  });
+  const text = answered.map((each) => each.text ?? '').join('');
+  expect(text).toMatch(/slice that is being served/);
+  // Without a name, the one that is up answers, and says which it is.
+  const unnamed = await homes.run('a', 'run', 'What is a stage?', '--seed', '1');
+  expect(unnamed.stdout.trim()).toBe(text.trim());
+  expect(unnamed.stderr).toMatch(/keeper answers/);
+  const refusals: [string, string[]][] = [
+    ['model.unknown', ['nobody', 'hi']],
+    ['usage.file_on_cluster', ['./some.gguf', 'hi']],
+    ['usage.decided_by_up', ['keeper', 'hi', '--local', '2']],
+    ['usage.no_prompt', ['keeper']],
+  ];
+  for (const [code, words] of refusals)
+    expect(jsonError(await homes.run('a', 'run', ...words, '--json')).code).toBe(code);
 });
 
 it('a coordinator that is killed finds its engines again: no reload, the epoch kept', async () => {

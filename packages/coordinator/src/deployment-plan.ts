@@ -120,7 +120,9 @@ function contextFor(
     nBatch: wish?.nBatch || BATCH_ROWS_DEFAULT,
     nSeqMax: wish?.nSeqMax || 1,
     mode: wish?.mode || ExactMode.EXACT_MODE_EXACT,
-    threads: wish?.threads || Math.max(1, fewestCores),
+    // llama.cpp's threads wait for each other by spinning: on cores that other work needs (or that are two faces of one)
+    // all of them are far slower than half.
+    threads: wish?.threads || Math.max(1, Math.floor(fewestCores / 2)),
     gpu: wish?.gpu ?? true,
   };
   const rowBytes = modelFacts(model).embeddingLength * 4;

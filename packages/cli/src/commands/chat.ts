@@ -23,8 +23,9 @@ const HELP = [
 export async function chat(ready: Ready): Promise<void> {
   const { context, flags } = ready;
   const { terminal, interrupts } = context;
+  const stages = ready.deployed.stages.length;
   terminal.note(
-    `${ready.deployed.status.stages.length} nodes are ready. /help says what you can do.`,
+    `${stages === 1 ? '1 node is' : `${stages} nodes are`} ready. /help says what you can do.`,
   );
   const beginning: Message[] =
     flags.system === undefined ? [] : [{ role: 'system', content: flags.system }];

@@ -2,7 +2,7 @@
 import { MinikeepError } from '@minikeep/protocol';
 import { FinishReason, type GenerateDone } from '@minikeep/protocol/v1';
 import { sealName } from '../seal-name.ts';
-import type { LocalCluster } from '../local-cluster.ts';
+import type { Session } from '../session.ts';
 
 export type Prompt =
   | { readonly raw: string }
@@ -35,7 +35,7 @@ export interface GenerateOptions {
   onWarning?(text: string): void;
 }
 
-export async function generate(session: LocalCluster, options: GenerateOptions): Promise<Answer> {
+export async function generate(session: Session, options: GenerateOptions): Promise<Answer> {
   const { prompt, sampling } = options;
   const request = {
     deployment: options.deployment,

@@ -1,11 +1,12 @@
 /** A model that is up and can be asked: what one answer and a chat have in common. */
-import type { CommandContext, CommonFlags } from '../command-context.ts';
+import type { StageStatus } from '@minikeep/protocol/v1';
+import type { CommandContext } from '../command-context.ts';
+import type { HomeFlags } from '../home-folder.ts';
 import { safeLine } from '../safe-text.ts';
-import type { LocalCluster } from '../local-cluster.ts';
-import type { Deployed } from './deploy.ts';
+import type { Session } from '../session.ts';
 import type { SamplingFlags } from './generate.ts';
 
-export interface RunFlags extends CommonFlags {
+export interface RunFlags extends HomeFlags {
   readonly local?: number;
   readonly cuts?: number[];
   readonly raw?: boolean;
@@ -27,8 +28,8 @@ export interface RunFlags extends CommonFlags {
 /** A model that is up, and how to ask it. */
 export interface Ready {
   readonly context: CommandContext;
-  readonly session: LocalCluster;
-  readonly deployed: Deployed;
+  readonly session: Session;
+  readonly deployed: { readonly name: string; readonly stages: readonly StageStatus[] };
   readonly flags: RunFlags;
   readonly sampling: SamplingFlags;
 }
@@ -37,12 +38,13 @@ const VIOLATIONS_SHOWN_MAX = 5;
 
 /** An engine tried to get out: the person must hear of it, whatever the answer was. */
 export async function warnOfViolations(
-  { context, session }: Pick<Ready, 'context' | 'session'>,
+  { context, session, deployed }: Pick<Ready, 'context' | 'session' | 'deployed'>,
   signal: AbortSignal,
 ): Promise<void> {
   let count = 0;
   for await (const { violation } of session.operator.violations({ follow: false }, { signal })) {
     if (violation === undefined || violation.purpose === 'canary') continue;
+    if (violation.deployment !== deployed.name) continue;
     count += 1;
     if (count <= VIOLATIONS_SHOWN_MAX)
       context.terminal.note(

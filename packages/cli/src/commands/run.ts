@@ -1,19 +1,23 @@
-/** `minikeep run`: a model, split over the nodes of a throw-away cluster on this machine, answers. */
+/** `minikeep run`: a model, split over the nodes of a throw-away cluster on this machine (or of one that stays), answers. */
 import { noTemplate, noVocabulary } from '@minikeep/engine/text-errors';
 import { EXIT, MinikeepError } from '@minikeep/protocol';
-import { randomInt } from 'node:crypto';
 import type { CommandContext } from '../command-context.ts';
-import { LOCAL_NODES_DEFAULT, SEED_MAX } from '../defaults.ts';
+import { LOCAL_NODES_DEFAULT } from '../defaults.ts';
 import { planLocally } from '../local-plan.ts';
 import { withLocalSession } from '../local-session.ts';
-import { EMBEDDED_MODEL, knownModels, modelAndPrompt, modelFile } from '../models.ts';
+import {
+  EMBEDDED_MODEL,
+  knownModels,
+  looksLikePath,
+  modelAndPrompt,
+  modelFile,
+} from '../models.ts';
 import { Progress } from '../progress.ts';
 import { readPrompt } from '../prompt-input.ts';
 import { chat } from './chat.ts';
 import { deploy, type Deployed } from './deploy.ts';
-import { answerOf } from './answer.ts';
-import { doneDocument, type Prompt, type SamplingFlags } from './generate.ts';
-import { warnOfViolations, type Ready, type RunFlags } from './ready.ts';
+import { answerOnce, checkChat, promptOf, samplingOf } from './ask.ts';
+import type { RunFlags } from './ready.ts';
 
 const EMBEDDED_NOTE = `No MODEL is named: ${EMBEDDED_MODEL} answers, the small model that comes with minikeep and knows only minikeep.`;
 
@@ -24,6 +28,10 @@ export async function run(
   flags: RunFlags,
 ): Promise<number> {
   const { terminal, interrupts, distFolder } = context;
+  if (asksCluster(first, flags)) {
+    const { runOnCluster } = await import('./run-on-cluster.ts');
+    return runOnCluster(context, first, second, flags);
+  }
   const known = knownModels(distFolder);
   const asked = modelAndPrompt(first, second, known);
   if (asked.prompt === undefined) checkChat(context, flags);
@@ -59,27 +67,27 @@ export async function run(
     };
     const deployed = await deploy(session, deployOptions, progress, signal);
     if (flags.verbose === true) describe(context, deployed);
-    const ready = { context, session, deployed, flags, sampling: samplingOf(flags, embedded) };
+    const { name, status } = deployed;
+    const asked = { name, stages: status.stages };
+    const ready = {
+      context,
+      session,
+      deployed: asked,
+      flags,
+      sampling: samplingOf(flags, embedded),
+    };
     if (prompt === undefined) await chat(ready);
     else await answerOnce(ready, prompt, progress, signal);
     return EXIT.ok;
   });
 }
 
-/** Without a PROMPT there must be a person to chat with. */
-function checkChat({ terminal }: CommandContext, flags: RunFlags): void {
-  const problem = !terminal.interactive
-    ? 'there is no PROMPT, and no terminal to chat on'
-    : flags.json === true
-      ? 'a chat has no --json form'
-      : flags.raw === true
-        ? 'a chat needs the chat template: --raw goes with a PROMPT'
-        : undefined;
-  if (problem !== undefined)
-    throw new MinikeepError('usage.no_prompt', problem, {
-      next: 'Give a PROMPT, or - to read it from stdin.',
-      exitCode: EXIT.usage,
-    });
+/** A home that the environment names steps back behind what only a throw-away cluster can do. */
+function asksCluster(first: string | undefined, flags: RunFlags): boolean {
+  if (flags.home !== undefined) return true;
+  if ((process.env['MINIKEEP_HOME'] ?? '') === '') return false;
+  const throwAway = flags.local !== undefined || flags.cuts !== undefined;
+  return !throwAway && (first === undefined || !looksLikePath(first));
 }
 
 function nodeCount(flags: RunFlags): number {
@@ -92,56 +100,6 @@ function nodeCount(flags: RunFlags): number {
       { next: `Leave --local out, or give ${nodes - 1} cuts.`, exitCode: EXIT.usage },
     );
   return nodes;
-}
-
-function promptOf(text: string, flags: RunFlags): Prompt {
-  if (flags.raw === true) return { raw: text };
-  const system = flags.system === undefined ? [] : [{ role: 'system', content: flags.system }];
-  return { messages: [...system, { role: 'user', content: text }] };
-}
-
-/** A model as small as the embedded one is right only where it is sure: it says the most likely token unless told otherwise. */
-function samplingOf(flags: RunFlags, embedded: boolean): SamplingFlags {
-  const { topK, topP, minP, repeatPenalty } = flags;
-  const temperature = flags.temperature ?? (embedded ? 0 : undefined);
-  return {
-    seed: flags.seed ?? randomInt(SEED_MAX + 1),
-    stop: flags.stop,
-    ...(temperature === undefined ? {} : { temperature }),
-    ...(topK === undefined ? {} : { topK }),
-    ...(topP === undefined ? {} : { topP }),
-    ...(minP === undefined ? {} : { minP }),
-    ...(repeatPenalty === undefined ? {} : { repeatPenalty }),
-  };
-}
-
-async function answerOnce(
-  ready: Ready,
-  prompt: Prompt,
-  progress: Progress,
-  signal: AbortSignal,
-): Promise<void> {
-  const { sampling, flags } = ready;
-  const { terminal } = ready.context;
-  const json = flags.json === true;
-  const { text, done } = await terminal.allWordsOf(
-    answerOf(ready, {
-      prompt,
-      progress,
-      signal,
-      async onToken(token) {
-        if (json) await terminal.json({ type: 'token', id: token.id, text: token.text });
-        else await terminal.words(token.text);
-      },
-    }),
-  );
-  if (json) await terminal.json(doneDocument(done, sampling.seed));
-  else if (!text.endsWith('\n')) await terminal.line();
-  if (flags.verbose === true)
-    terminal.note(
-      `${done.promptTokens} tokens of prompt at ${done.promptTokensPerSecond.toFixed(1)}/s, ${done.completionTokens} of answer at ${done.decodeTokensPerSecond.toFixed(1)}/s, seed ${sampling.seed}`,
-    );
-  if (done.violations > 0) await warnOfViolations(ready, signal);
 }
 
 function describe({ terminal }: CommandContext, { status, plan, seconds }: Deployed): void {

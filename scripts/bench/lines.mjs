@@ -1,7 +1,8 @@
 // What a bench compares: the whole model in one engine, the same split in one process, and nodes. Each decodes N tokens
 // of a new sequence and says how long each took; the prompt is one token, so that every step is one row.
 import { spawn } from 'node:child_process';
-import { mkdtemp } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import { mkdtemp, open } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { build } from 'esbuild';
@@ -12,6 +13,7 @@ import {
   stageFiles,
   wholeFile,
 } from '../../packages/engine/src/index.ts';
+import { WindowWriter } from '../../packages/gguf/src/index.ts';
 import { DEFAULT_SAMPLING } from '../../packages/protocol/src/index.ts';
 import { evenCuts } from '../../packages/testkit/src/index.ts';
 import { BUNDLE_OPTIONS } from '../bundle-options.mjs';
@@ -29,9 +31,30 @@ const sampling = new TextEncoder().encode(
 
 /** Files of a model's stages, as even as can be, in a folder of their own; the whole is the file itself. */
 export async function filesOf(model, stages, folder) {
-  if (stages === 1) return [await wholeFile({ model }, folder)];
+  if (stages === 1) {
+    const whole = await wholeFile({ model }, folder);
+    return [{ ...whole, slice: await writtenAsSlices(whole.slice, folder) }];
+  }
   const own = await mkdtemp(path.join(folder, `${stages}-stages-`));
   return stageFiles({ model }, evenCuts(model, stages), own);
+}
+
+/** A copy that lies in the kernel's cache as slices do: how a file was written changes how fast it is computed with. */
+async function writtenAsSlices(file, folder) {
+  const copy = path.join(await mkdtemp(path.join(folder, 'whole-')), 'whole.gguf');
+  const handle = await open(copy, 'wx', 0o600);
+  try {
+    const writer = new WindowWriter(handle);
+    let at = 0;
+    for await (const piece of createReadStream(file, { highWaterMark: 1 << 20 })) {
+      await writer.write(piece, at);
+      at += piece.byteLength;
+    }
+    await writer.flush();
+  } finally {
+    await handle.close();
+  }
+  return copy;
 }
 
 /** One engine process or several in a row, driven from here over their pipes. */

@@ -7,6 +7,7 @@ import { open, rm, type FileHandle } from 'node:fs/promises';
 import {
   DIGEST_BYTES,
   PIECE_CHUNK_BYTES,
+  WindowWriter,
   chunkBytes,
   chunkCount,
   chunkDigest,
@@ -113,6 +114,7 @@ class Assembly {
     // Not emptied: a part that was left is gone on with.
     const handle = await open(this.#part, constants.O_RDWR | constants.O_CREAT, 0o600);
     const list = await open(manifest, 'w', 0o600);
+    const writer = new WindowWriter(handle);
     const flusher = new Flusher(handle);
     this.#onWritten = (bytes) => flusher.written(bytes);
     try {
@@ -120,10 +122,11 @@ class Assembly {
       const { size } = await handle.stat();
       let offset = 0;
       for (const index of pieces.keys()) {
-        const digests = await this.#piece(handle, size, index, offset);
+        const digests = await this.#piece({ handle, writer, size }, index, offset);
         await list.write(digests);
         offset += pieces[index]?.bytes ?? 0;
       }
+      await writer.flush();
       // An earlier attempt's file can't be longer, unless somebody else wrote to it.
       await flusher.end();
       await handle.truncate(offset);
@@ -132,6 +135,8 @@ class Assembly {
       await list.sync();
       await store.finishPart(deployment, slice, this.#part, manifest);
     } finally {
+      // What was verified stays for the next attempt.
+      await writer.flush().catch(() => {});
       await flusher.end().catch(() => {});
       await handle.close();
       await list.close();
@@ -140,15 +145,11 @@ class Assembly {
   }
 
   /** Brings one piece into place; returns the digests of its chunks. */
-  async #piece(
-    handle: FileHandle,
-    size: number,
-    index: number,
-    offset: number,
-  ): Promise<Uint8Array> {
+  async #piece(part: Part, index: number, offset: number): Promise<Uint8Array> {
+    const { size } = part;
     const piece = this.#options.pieces[index];
     if (piece === undefined) throw new Error('a piece beyond the last');
-    const target = new PieceTarget(handle, piece, offset, (bytes) => {
+    const target = new PieceTarget(part, piece, offset, (bytes) => {
       this.#doneBytes += bytes;
       this.#onWritten(bytes);
       this.#options.onProgress(this.#doneBytes);
@@ -284,19 +285,27 @@ class Flusher {
 const toError = (thrown: unknown): Error =>
   thrown instanceof Error ? thrown : new Error(String(thrown));
 
+/** The file that a slice grows in. */
+interface Part {
+  readonly handle: FileHandle;
+  readonly writer: WindowWriter;
+  /** Bytes that an earlier attempt left. */
+  readonly size: number;
+}
+
 /** One piece's place in the part. */
 class PieceTarget {
   readonly piece: Piece;
   readonly offset: number;
   /** Of its chunks, once a source proved them. */
   digests: Uint8Array | undefined;
-  readonly #handle: FileHandle;
+  readonly #part: Part;
   readonly #onDone: (bytes: number) => void;
   readonly #have: Uint8Array;
   #from = 0;
 
-  constructor(handle: FileHandle, piece: Piece, offset: number, onDone: (bytes: number) => void) {
-    this.#handle = handle;
+  constructor(part: Part, piece: Piece, offset: number, onDone: (bytes: number) => void) {
+    this.#part = part;
     this.piece = piece;
     this.offset = offset;
     this.#onDone = onDone;
@@ -330,11 +339,7 @@ class PieceTarget {
 
   /** Takes a chunk that `fits`. */
   async write(chunk: number, data: Uint8Array): Promise<void> {
-    const at = this.offset + chunk * PIECE_CHUNK_BYTES;
-    for (let done = 0; done < data.byteLength;) {
-      const left = data.byteLength - done;
-      done += (await this.#handle.write(data, done, left, at + done)).bytesWritten;
-    }
+    await this.#part.writer.write(data, this.offset + chunk * PIECE_CHUNK_BYTES);
     this.#done(chunk, data.byteLength);
   }
 
@@ -347,7 +352,7 @@ class PieceTarget {
       const at = this.offset + chunk * PIECE_CHUNK_BYTES;
       if (at + bytes > size) return;
       const data = buffer.subarray(0, bytes);
-      await this.#handle.read(data, 0, bytes, at);
+      await this.#part.handle.read(data, 0, bytes, at);
       if (this.#have[chunk] === 0 && this.fits(chunk, data)) this.#done(chunk, bytes);
     }
   }

@@ -35,4 +35,5 @@ export {
 } from './slice/fingerprint.ts';
 export { PIECE_BYTES_MAX, PIECE_CHUNK_BYTES } from './limits.ts';
 export { scalarKey, arrayKey, layOut, type KeyEntry, type TensorEntry } from './write/layout.ts';
+export { WindowWriter } from './write/window-writer.ts';
 export { writeGguf, type TensorSource } from './write/writer.ts';

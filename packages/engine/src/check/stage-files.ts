@@ -1,7 +1,7 @@
 /** The files that stages load, written into a folder of the caller's: for `model check` and for the bench. */
 import { open } from 'node:fs/promises';
 import path from 'node:path';
-import { planSlices, sliceStream, type Model, type SlicePlan } from '@minikeep/gguf';
+import { planSlices, sliceStream, WindowWriter, type Model, type SlicePlan } from '@minikeep/gguf';
 import { MinikeepError } from '@minikeep/protocol';
 import type { StageFile } from './pipeline.ts';
 
@@ -63,7 +63,13 @@ async function writeSlice(
 ): Promise<void> {
   const handle = await open(file, 'wx', 0o600);
   try {
-    for await (const piece of sliceStream(model, plan, signal)) await handle.writeFile(piece);
+    const writer = new WindowWriter(handle);
+    let at = 0;
+    for await (const piece of sliceStream(model, plan, signal)) {
+      await writer.write(piece, at);
+      at += piece.byteLength;
+    }
+    await writer.flush();
   } catch (thrown) {
     throw diskFault(thrown, plan, file);
   } finally {

@@ -169,7 +169,7 @@ function addPlan(program: Command, context: CommandContext, ended: Ended): void 
       'Shows where the layers of a model would go: weights, KV cache and compute buffers against the memory of each node. Loads nothing.',
     )
     .argument('<model>', 'a GGUF file, or a known name')
-    .option('--nodes <file>', 'a cluster file (YAML)')
+    .option('--nodes <file>', 'a stack file (YAML): the machines of a cluster')
     .addOption(localOption())
     .addOption(cutsOption())
     .addOption(contextOption())
@@ -183,15 +183,17 @@ function addPlan(program: Command, context: CommandContext, ended: Ended): void 
     .addHelpText(
       'after',
       `
-A cluster file:
+A stack file (bootstrap reads the same):
+  cluster: drawer
   nodes:
-    - { name: mini-1, memory: 24 GiB }
-    - { name: mini-2, memory: 64 GiB, memory_per_second: 273 GB }
-    - { name: box, platform: linux, memory: 32 GiB, budget: 28 GiB }
+    - { name: mini-1, role: coordinator, hardware: { chip: M4, memory: 24 GiB } }
+    - { name: mini-2, hardware: { chip: M4 Pro, memory: 64 GiB, wired_limit: 56 GiB } }
+    - { name: box, platform: linux, hardware: { memory: 32 GiB, budget: 28 GiB } }
+  network: { latency_seconds: 0.0002, bytes_per_second: 118 MB }
 
 Examples:
   minikeep plan ./model.gguf --local 3 --explain
-  minikeep plan ./model.gguf --nodes cluster.yaml --context 32768 --json`,
+  minikeep plan ./model.gguf --nodes stack.yaml --context 32768 --json`,
     )
     .action(async (model: string, flags: PlanFlags) => {
       const { planCommand } = await import('./commands/plan.ts');

@@ -144,15 +144,17 @@ describe('model show and plan', () => {
     for (const stage of planned.stages) expect(stage.total_bytes).toBeLessThan(stage.budget_bytes);
   });
 
-  it('say why a model does not fit the nodes of a cluster file', async (ctx) => {
+  it('say why a model does not fit the nodes of a stack file', async (ctx) => {
     const model = needSharedModel(ctx, 'SmolLM2-135M-Instruct.Q4_1.gguf');
-    writeFileSync(file('tiny.yaml'), 'nodes: [{ name: a, memory: 1 GiB, budget: 64 MiB }]\n');
+    const hardware = '{ memory: 1 GiB, budget: 64 MiB }';
+    const text = `cluster: tiny\nnodes: [{ name: a, role: coordinator, hardware: ${hardware} }]\n`;
+    writeFileSync(file('tiny.yaml'), text);
     const args = ['plan', model, '--nodes', file('tiny.yaml'), '--json'];
     const ended = await minikeep(args);
     expect(ended).toMatchObject({ code: 1, stdout: '' });
     expect(jsonError(ended)).toMatchObject({ code: 'plan.no_fit' });
     truncateSync(file('tiny.yaml'), 10);
-    expect(jsonError(await minikeep(args))).toMatchObject({ code: 'config.invalid' });
+    expect(jsonError(await minikeep(args))).toMatchObject({ code: 'stack.invalid' });
     rmSync(file('tiny.yaml'));
     expect(jsonError(await minikeep(args))).toMatchObject({ code: 'config.unreadable' });
   });

@@ -1,8 +1,11 @@
 /** Where a model's layers go: pure functions from a model's facts and nodes to a placement. */
-export * from './cluster-config.ts';
 export * from './explain.ts';
 export * from './facts.ts';
 export * from './format.ts';
 export * from './memory.ts';
 export * from './place.ts';
+export * from './stack/hardware.ts';
+export * from './stack/nodes.ts';
+export * from './stack/read-stack.ts';
+export * from './stack/schema.ts';
 export * from './types.ts';

@@ -2,7 +2,7 @@
 import { isIPv4 } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { EXIT, MinikeepError } from './errors.ts';
-import { isHost } from './invite-token.ts';
+import { isHost } from './host.ts';
 
 const HOSTS_MAX = 16;
 const PORT_MAX = 65_535;

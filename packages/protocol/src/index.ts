@@ -5,6 +5,7 @@ export * from './frame-encode.ts';
 export * from './sampling.ts';
 export * from './limits.ts';
 export * from './identity.ts';
+export * from './host.ts';
 export * from './log.ts';
 export * from './event-queue.ts';
 export * from './process-main.ts';

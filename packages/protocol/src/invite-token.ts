@@ -7,6 +7,7 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { EXIT, MinikeepError } from './errors.ts';
+import { isHost } from './host.ts';
 
 const PREFIX = 'mk1.';
 const ID_BYTES = 8;
@@ -16,7 +17,6 @@ const CHECK_BYTES = 4;
 const PORT_BYTES = 2;
 const FIXED_BYTES = ID_BYTES + SECRET_BYTES + PIN_BYTES + 2 * PORT_BYTES + CHECK_BYTES;
 const HOSTS_MAX = 8;
-const HOST_LENGTH_MAX = 100;
 /** Anything longer is no token: files are read no further. */
 export const TOKEN_LENGTH_MAX = 2_000;
 
@@ -91,14 +91,6 @@ export function decodeToken(text: string): InviteToken {
   if (hosts.length > HOSTS_MAX || hosts.some((host) => !isHost(host)) || port === 0)
     throw mistyped();
   return { id, secret, pin, port, mainPort, hosts };
-}
-
-/** A host name or an address without port and without brackets. */
-export function isHost(host: string): boolean {
-  return (
-    host.length <= HOST_LENGTH_MAX &&
-    /^[A-Za-z0-9][A-Za-z0-9.:%_-]*$|^::1?$|^::[A-Fa-f0-9:.]+$/.test(host)
-  );
 }
 
 function check(body: Uint8Array): Buffer {

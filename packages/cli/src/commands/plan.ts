@@ -1,9 +1,10 @@
 /** `minikeep plan`: where a model's layers would go, and whether they fit. Loads nothing. */
 import {
-  CLUSTER_CONFIG_BYTES_MAX,
+  STACK_BYTES_MAX,
   explain,
-  parseClusterConfig,
+  parseStack,
   placementTable,
+  stackNodes,
   type ModelFacts,
   type Placement,
 } from '@minikeep/planner';
@@ -38,7 +39,7 @@ export async function planCommand(
   const { facts, placement } =
     flags.nodes === undefined
       ? await planLocally(file, localNodes(flags), flags)
-      : await planOn(file, parseClusterConfig(await readText(flags.nodes), flags.nodes), flags);
+      : await planOn(file, stackNodes(parseStack(await readText(flags.nodes), flags.nodes)), flags);
   if (flags.json === true) await terminal.json(toDocument(facts, placement));
   else {
     for (const line of placementTable(facts, placement)) await terminal.line(line);
@@ -55,7 +56,7 @@ async function readText(file: string): Promise<string> {
   try {
     const handle = await open(file);
     try {
-      const buffer = Buffer.alloc(CLUSTER_CONFIG_BYTES_MAX + 1);
+      const buffer = Buffer.alloc(STACK_BYTES_MAX + 1);
       const { bytesRead } = await handle.read(buffer, 0, buffer.byteLength, 0);
       return buffer.toString('utf8', 0, bytesRead);
     } finally {

@@ -61,11 +61,20 @@ export function addClusterCommands(program: Command, context: CommandContext, en
       '--unsafe-no-sandbox',
       'run the engines without a sandbox: they may then do all that you may',
     )
+    .option(
+      '--background',
+      'leave it running and return once it listens, where nothing manages services (else: minikeep service install)',
+    )
     .addHelpText(
       'after',
-      '\nExamples:\n  minikeep start\n  minikeep start --home /srv/minikeep --verbose',
+      '\nExamples:\n  minikeep start\n  minikeep start --home /srv/minikeep --verbose\n  minikeep start --background',
     )
     .action(async (flags: StartFlags) => {
+      if (flags.background === true) {
+        const { startInBackground } = await import('./commands/background.ts');
+        ended(await startInBackground(context, flags));
+        return;
+      }
       const { start } = await import('./commands/start.ts');
       ended(await start(context, flags));
     });

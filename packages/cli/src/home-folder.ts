@@ -1,7 +1,12 @@
-/** Which home a command is for: --home, MINIKEEP_HOME, or the user's own. */
+/**
+ * Which home a command is for: --home, MINIKEEP_HOME, the user's own, or that of the service installed here. Root acts
+ * as whoever the home belongs to: nothing in it may become root's, and no file is read that its owner may not read.
+ */
 import { EXIT, MinikeepError } from '@minikeep/protocol';
+import { serviceHome, SYSTEM_HOMES } from '@minikeep/service';
 import { readSettings, type NodeSettings } from '@minikeep/state';
-import { homedir } from 'node:os';
+import { existsSync, statSync } from 'node:fs';
+import { homedir, userInfo } from 'node:os';
 import path from 'node:path';
 import type { CommonFlags } from './command-context.ts';
 
@@ -11,7 +16,37 @@ export interface HomeFlags extends CommonFlags {
 
 export function homeFolder(flags: HomeFlags, env: NodeJS.ProcessEnv = process.env): string {
   const named = flags.home ?? env['MINIKEEP_HOME'] ?? '';
-  return path.resolve(named === '' ? path.join(homedir(), '.minikeep') : named);
+  const folder = named === '' ? defaultHome() : path.resolve(named);
+  actAsOwner(folder);
+  return folder;
+}
+
+/** Root's machine-wide, as a service has it; a person's in their own folder. */
+export function defaultHome(): string {
+  const own = path.join(homedir(), '.minikeep');
+  if (existsSync(own)) return own;
+  const system = process.geteuid?.() === 0 ? SYSTEM_HOMES[process.platform] : undefined;
+  return serviceHome() ?? system ?? own;
+}
+
+function actAsOwner(folder: string): void {
+  if (process.geteuid?.() !== 0) return;
+  const facts = statSync(folder, { throwIfNoEntry: false });
+  if (facts === undefined || facts.uid === 0) return;
+  const { uid, gid } = facts;
+  process.setgroups?.([gid]);
+  process.setgid?.(gid);
+  process.setuid?.(uid);
+  // Caches go where that user may write.
+  process.env['HOME'] = homeOfUser() ?? folder;
+}
+
+function homeOfUser(): string | undefined {
+  try {
+    return userInfo().homedir;
+  } catch {
+    return undefined;
+  }
 }
 
 /** The settings of the node that the home belongs to. Throws `home.no_cluster`. */

@@ -50,6 +50,8 @@ export type Running = z.infer<typeof RUNNING>;
 export const FILES = {
   settings: 'node.json',
   running: 'running.json',
+  /** The process of `minikeep start`. */
+  started: 'started.json',
   revoked: 'revoked.json',
   authority: 'authority.pem',
   authorityKey: 'authority-key.pem',

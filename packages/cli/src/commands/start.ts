@@ -4,10 +4,12 @@ import { EXIT } from '@minikeep/protocol';
 import type { CommandContext } from '../command-context.ts';
 import { homeFolder, nodeSettings, type HomeFlags } from '../home-folder.ts';
 import { UNSAFE_WARNING } from '../local-session.ts';
+import { forgetStarted, markStarted } from '../started.ts';
 import { Daemon, type DaemonOptions } from '../supervised.ts';
 
 export interface StartFlags extends HomeFlags {
   readonly unsafeNoSandbox?: boolean;
+  readonly background?: boolean;
 }
 
 /** Slices that no deployment needs are kept up to this. */
@@ -76,9 +78,12 @@ export async function start(context: CommandContext, flags: StartFlags): Promise
         end_with_stdin: true,
       }),
     );
+    // Once this node's processes hold the home: a second start fails before it gets here.
+    void daemons.at(-1)?.listening.then(() => markStarted(folder));
     await Promise.race([interrupted, ...daemons.map((each) => each.fatal)]);
   } finally {
     await stop();
+    forgetStarted(folder);
     forget();
   }
   // Ending it is the only way for it to end: no fault.

@@ -41,8 +41,11 @@ it('runs on when the command has ended, is not started twice, and ends when told
   });
   expect(readFileSync(first.log, 'utf8')).toContain('"type":"listening","process":"agent"');
   expect(await homes.json(cluster, 'stop')).toEqual({ node: 'mini-1', pid: first.pid });
-  expect(() => process.kill(first.pid, 0)).toThrow('ESRCH');
   expect((await homes.run(cluster, 'nodes')).code).toBe(4);
+  // Its home and its ports are free again.
+  const second = await homes.json<Started>(cluster, 'start', '--background');
+  expect(second.again).toBe(false);
+  expect(second.pid).not.toBe(first.pid);
 });
 
 it('that runs in the foreground is known, and leaves no mark when it has ended', async () => {

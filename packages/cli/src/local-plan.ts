@@ -37,7 +37,7 @@ export async function planOn(
   modelPath: string,
   nodes: readonly NodeFacts[],
   wish: PlanWish,
-  sharedBudgetBytes?: number,
+  more: Pick<PlanOptions, 'sharedBudgetBytes' | 'anyOrder' | 'useEveryNode' | 'network'> = {},
 ): Promise<Planned> {
   const model = await openModel(modelPath);
   const facts = modelFacts(model);
@@ -48,7 +48,7 @@ export async function planOn(
     batchRows: BATCH_ROWS,
     mode: wish.mode,
     ...(wish.cuts === undefined ? {} : { cuts: wish.cuts }),
-    ...(sharedBudgetBytes === undefined ? {} : { sharedBudgetBytes }),
+    ...more,
   };
   const hasTemplate = textOf(model, 'tokenizer.chat_template') !== undefined;
   const hasVocabulary = model.metadata.has('tokenizer.ggml.tokens');
@@ -65,5 +65,5 @@ export async function planLocally(
     name: `node-${i + 1}`,
     budgetBytes,
   }));
-  return planOn(modelPath, nodes, wish, budgetBytes);
+  return planOn(modelPath, nodes, wish, { sharedBudgetBytes: budgetBytes });
 }

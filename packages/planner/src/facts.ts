@@ -41,14 +41,20 @@ export function modelFacts(model: Model): ModelFacts {
   const period = windowPeriodOf(model);
   const embeddingBytes = shape.embedding.bytes;
   let headBytes = 0;
+  let headValues = 0;
   let sharedBytes = 0;
   for (const tensor of model.tensors.values()) {
     if (LAYER_TENSOR.test(tensor.name) || tensor.name === EMBEDDING_TENSOR) continue;
-    if (HEAD_TENSOR.test(tensor.name)) headBytes += tensor.bytes;
-    else sharedBytes += tensor.bytes;
+    if (HEAD_TENSOR.test(tensor.name)) {
+      headBytes += tensor.bytes;
+      headValues += valuesOf(tensor);
+    } else sharedBytes += tensor.bytes;
   }
   // Tied: the embedding matrix is the output matrix too, and the last slice has its own copy.
-  if (!model.tensors.has('output.weight')) headBytes += embeddingBytes;
+  if (!model.tensors.has('output.weight')) {
+    headBytes += embeddingBytes;
+    headValues += valuesOf(shape.embedding);
+  }
   return {
     name: path.basename(model.path),
     architecture: model.architecture,
@@ -58,6 +64,7 @@ export function modelFacts(model: Model): ModelFacts {
     })),
     embeddingBytes,
     headBytes,
+    headValues,
     sharedBytes,
     embeddingLength: shape.embeddingLength,
     vocabSize: shape.vocabSize,
@@ -65,50 +72,41 @@ export function modelFacts(model: Model): ModelFacts {
     headCount: Math.max(0, ...numbersOf(model, 'attention.head_count', count)),
     contextLength: numberOf(model, 'context_length') ?? 0,
     allowedCuts: allowedCuts(model),
-    rangeRefusal: memoised(count, (first, end) => rangeRefusal(model, first, end)),
+    rangeRefusal: (first, end) => rangeRefusal(model, first, end),
   };
 }
 
-/** A search asks about the same range once for each node. */
-function memoised(
-  layers: number,
-  ask: (first: number, end: number) => string | undefined,
-): (first: number, end: number) => string | undefined {
-  const known = new Map<number, string | undefined>();
-  return (first, end) => {
-    // Anything but a range of the model is refused, each time anew.
-    if (!Number.isInteger(first) || !Number.isInteger(end) || end < 0 || end > layers)
-      return ask(first, end);
-    const key = first * (layers + 1) + end;
-    const held = known.get(key);
-    if (held !== undefined || known.has(key)) return held;
-    const why = ask(first, end);
-    known.set(key, why);
-    return why;
-  };
-}
-
-type Weights = Pick<LayerFacts, 'weightBytes' | 'activeBytes'>;
+type Weights = Pick<LayerFacts, 'weightBytes' | 'activeBytes' | 'activeValues'>;
 
 function weightsByLayer(model: Model, count: number): Weights[] {
   const experts = numberOf(model, 'expert_count') ?? 0;
   const used = numbersOf(model, 'expert_used_count', count);
-  const layers = Array.from({ length: count }, () => ({ weightBytes: 0, activeBytes: 0 }));
+  const layers = Array.from({ length: count }, () => ({
+    weightBytes: 0,
+    activeBytes: 0,
+    activeValues: 0,
+  }));
   for (const tensor of model.tensors.values()) {
     const index = Number(LAYER_TENSOR.exec(tensor.name)?.[1] ?? -1);
     const layer = layers[index];
     // Blocks past the last layer predict further tokens (MTP); a split leaves them out.
     if (layer === undefined) continue;
     layer.weightBytes += tensor.bytes;
-    layer.activeBytes += activeBytes(tensor, experts, used[index] ?? 0);
+    const share = activeShare(tensor, experts, used[index] ?? 0);
+    layer.activeBytes += tensor.bytes * share;
+    layer.activeValues += valuesOf(tensor) * share;
   }
   return layers;
 }
 
-function activeBytes(tensor: TensorInfo, experts: number, used: number): number {
-  if (experts === 0 || used === 0 || !EXPERT_TENSOR.test(tensor.name)) return tensor.bytes;
-  return tensor.bytes * Math.min(1, used / experts);
+/** The part of a tensor that one token meets. */
+function activeShare(tensor: TensorInfo, experts: number, used: number): number {
+  if (experts === 0 || used === 0 || !EXPERT_TENSOR.test(tensor.name)) return 1;
+  return Math.min(1, used / experts);
 }
+
+const valuesOf = (tensor: TensorInfo): number =>
+  tensor.shape.reduce((product, n) => product * n, 1);
 
 /** What llama.cpp keeps for one position of one layer (or, for recurrent layers, for one sequence). */
 function cacheOf(model: Model, layer: number, sliding: boolean): CacheFacts {

@@ -1,26 +1,10 @@
-/**
- * Where the layers go: a pipeline is as fast as its slowest stage, so that one is minimised, subject to each node's
- * memory; among the placements that reach it, the one with the shortest way for a token (stages and hops).
- *
- * Two passes, because "smallest maximum, then smallest sum" has no optimal substructure in one: a prefix with a
- * larger maximum may still be part of the best whole. Pass 1 finds the smallest maximum; pass 2 the smallest sum
- * among placements that stay within it. test/brute-force.ts tries every placement and must agree.
- */
+/** Where the layers go: what is asked is checked here, the best placement is search.ts's, and it is told with its numbers. */
 import { costModel, type CostModel } from './cost.ts';
 import { noFit } from './no-fit.ts';
 import { stageMemoryTable } from './memory.ts';
+import { search, type Chosen, type Problem as SearchProblem } from './search.ts';
 import { EXIT, MinikeepError } from '@minikeep/protocol';
 import type { ModelFacts, NodeFacts, Placement, PlanOptions, StageMemory } from './types.ts';
-
-/** Room for rounding when a stage's cost is compared with the smallest maximum. */
-const COST_TOLERANCE = 1e-9;
-
-/** A stage that was chosen: node index and layers first <= i < end. */
-interface Chosen {
-  readonly node: number;
-  readonly first: number;
-  readonly end: number;
-}
 
 interface Problem {
   readonly model: ModelFacts;
@@ -31,7 +15,7 @@ interface Problem {
 }
 
 /**
- * Places `model` on `nodes`, in their order.
+ * Places `model` on `nodes`, in their order unless `anyOrder` is asked for.
  * Errors: `plan.no_nodes`, `plan.too_many_nodes` (more nodes than the model can be cut into), `plan.cuts`
  * (asked-for boundaries that are not possible), `plan.no_fit` (not enough memory, with what would help).
  */
@@ -50,7 +34,7 @@ export function plan(
     nodes,
     everyNode: options.useEveryNode ?? true,
     memory: stageMemoryTable(model, options),
-    cost: costModel(model, nodes),
+    cost: costModel(model, nodes, options.network),
   };
   const chosen =
     options.cuts === undefined ? best(problem, options) : forced(problem, options.cuts, options);
@@ -95,17 +79,34 @@ function best(p: Problem, options: PlanOptions): Chosen[] {
   const { name, layers } = p.model;
   if (p.everyNode && p.nodes.length > layers.length)
     throw tooMany(`${name} has ${layers.length} layers, too few for ${p.nodes.length} stages`);
-  const worst = search(p, Infinity, (soFar, stage) => Math.max(soFar, stage));
-  if (worst === undefined) {
-    // Nothing fits: is it the memory, or is there no such division at all?
-    const roomy = p.nodes.map((node) => ({ ...node, budgetBytes: Infinity }));
-    if (search({ ...p, nodes: roomy }, Infinity, () => 0) === undefined)
-      throw tooMany(`${name} can't be cut into ${p.nodes.length} stages`);
-    throw noFit(p.model, p.nodes, options);
-  }
-  const limit = worst.value * (1 + COST_TOLERANCE);
-  const shortest = search(p, limit, (soFar, stage, hop) => soFar + stage + hop);
-  return (shortest ?? worst).chosen;
+  const asked: SearchProblem = {
+    nodes: p.nodes,
+    layers: layers.length,
+    everyNode: p.everyNode,
+    anyOrder: options.anyOrder ?? false,
+    cost: p.cost,
+    bytes: (first, end) => p.memory(first, end).total,
+    refused: refusals(p.model),
+  };
+  const chosen = search(asked);
+  if (chosen !== undefined) return chosen;
+  // Nothing fits: is it the memory, or is there no such division at all?
+  const roomy = p.nodes.map((node) => ({ ...node, budgetBytes: Infinity }));
+  if (search({ ...asked, nodes: roomy, anyOrder: false }) === undefined)
+    throw tooMany(`${name} can't be cut into ${p.nodes.length} stages`);
+  throw noFit(p.model, p.nodes, options);
+}
+
+/** A search asks about the same range for every node and every order. */
+function refusals(model: ModelFacts): (first: number, end: number) => boolean {
+  const rows = model.layers.length + 1;
+  // 0: not asked yet, 1: allowed, 2: refused.
+  const known = new Uint8Array(rows * rows);
+  return (first, end) => {
+    const index = first * rows + end;
+    if (known[index] === 0) known[index] = model.rangeRefusal(first, end) === undefined ? 1 : 2;
+    return known[index] === 2;
+  };
 }
 
 function tooMany(message: string): MinikeepError {
@@ -113,45 +114,6 @@ function tooMany(message: string): MinikeepError {
     next: 'Use fewer nodes.',
     exitCode: EXIT.usage,
   });
-}
-
-interface Found {
-  readonly value: number;
-  readonly chosen: Chosen[];
-}
-
-type Combine = (soFar: number, stageCost: number, hopCost: number) => number;
-
-/**
- * Dynamic programming over (nodes seen, layers placed). Invariant: `table[b]` is the smallest combined value of
- * all ways to put the first b layers on the nodes seen so far, every stage within memory and `limit`.
- */
-function search(p: Problem, limit: number, combine: Combine): Found | undefined {
-  const count = p.model.layers.length;
-  const n = count + 1;
-  let table: (Found | undefined)[] = Array.from({ length: n }, () => undefined);
-  table[0] = { value: 0, chosen: [] };
-  for (const [node, facts] of p.nodes.entries()) {
-    const next: (Found | undefined)[] = p.everyNode
-      ? Array.from({ length: n }, () => undefined)
-      : [...table];
-    for (let from = 0; from < count; from++) {
-      const before = table[from];
-      if (before === undefined) continue;
-      for (let to = from + 1; to < n; to++) {
-        const cost = p.cost.stage(facts, from, to);
-        const value = combine(before.value, cost, to === count ? 0 : p.cost.hop(facts));
-        // The cheapest questions first: a model of a thousand layers has half a million ranges.
-        if (cost > limit || value >= (next[to]?.value ?? Infinity)) continue;
-        if (p.model.rangeRefusal(from, to) !== undefined) continue;
-        // More layers only need more memory, but the last one brings the head: ask each time.
-        if (!fits(p, node, from, to)) continue;
-        next[to] = { value, chosen: [...before.chosen, { node, first: from, end: to }] };
-      }
-    }
-    table = next;
-  }
-  return table[count];
 }
 
 function describe(p: Problem, chosen: readonly Chosen[], options: PlanOptions): Placement {
@@ -164,17 +126,22 @@ function describe(p: Problem, chosen: readonly Chosen[], options: PlanOptions): 
       memory: p.memory(first, end),
       budgetBytes: facts.budgetBytes,
       cost: p.cost.stage(facts, first, end),
+      waitsFor: p.cost.waitsFor(facts, first, end),
     };
   });
-  const hops = chosen
-    .slice(0, -1)
-    .reduce((sum, { node }) => sum + p.cost.hop(p.nodes[node] as NodeFacts), 0);
+  const used = chosen.map(({ node }) => p.nodes[node] as NodeFacts);
+  const hopCost = used.reduce(
+    (sum, node, i) => sum + (i === 0 ? p.cost.entry(node) : p.cost.hop(used[i - 1] ?? node, node)),
+    p.cost.exit(used.at(-1) as NodeFacts),
+  );
   return {
     model: p.model.name,
     stages,
     cuts: chosen.slice(1).map(({ first }) => first),
     slowestCost: Math.max(...stages.map((stage) => stage.cost)),
-    totalCost: stages.reduce((sum, stage) => sum + stage.cost, 0) + hops,
+    totalCost: stages.reduce((sum, stage) => sum + stage.cost, 0) + hopCost,
+    hopCost,
+    unused: p.nodes.filter((node) => !used.includes(node)).map(({ name }) => name),
     costInSeconds: p.cost.inSeconds,
     options,
   };

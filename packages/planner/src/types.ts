@@ -1,7 +1,4 @@
-/**
- * What the planner knows and answers. Plain data in SI units; nothing here touches a file, a clock or a network.
- * Heterogeneous nodes and measured links have their place already: a field that is absent means "like the others".
- */
+/** What the planner knows and answers. Plain data in SI units; nothing here touches a file, a clock or a network. */
 
 /** What one layer keeps for each sequence while it runs. */
 export type CacheFacts =
@@ -19,6 +16,8 @@ export interface LayerFacts {
   readonly weightBytes: number;
   /** Weights read for one token: fewer than all in a mixture of experts. */
   readonly activeBytes: number;
+  /** How many numbers those are: each is multiplied and added once for a token. */
+  readonly activeValues: number;
   readonly cache: CacheFacts;
 }
 
@@ -31,6 +30,8 @@ export interface ModelFacts {
   readonly embeddingBytes: number;
   /** Output matrix and final norm: on the last node (tied embeddings are there a second time). */
   readonly headBytes: number;
+  /** Numbers of the output matrix. */
+  readonly headValues: number;
   /** Small tensors that every slice carries. */
   readonly sharedBytes: number;
   readonly embeddingLength: number;
@@ -51,8 +52,37 @@ export interface NodeFacts {
   readonly budgetBytes: number;
   /** Bytes a second that the engine reads weights with; undefined: unknown, all nodes count as equal. */
   readonly memoryBytesPerSecond?: number;
-  /** From this node to the next one in the list. */
-  readonly link?: { readonly latencySeconds: number; readonly bytesPerSecond: number };
+  /** Additions and multiplications a second that the engine does; undefined: never what a token waits for. */
+  readonly operationsPerSecond?: number;
+  /** Where the two come from: looked up by the machine's name, or measured on it. */
+  readonly speedSource?: 'measured' | 'looked_up' | 'stated';
+  /** A Mac whose GPU may wire more than it does now. */
+  readonly wiredLimit?: WiredLimit;
+}
+
+/** `iogpu.wired_limit_mb` of a Mac: what the GPU may hold. */
+export interface WiredLimit {
+  readonly memoryBytes: number;
+  /** The largest limit that leaves the system what it needs. */
+  readonly highestBytes: number;
+}
+
+export interface LinkFacts {
+  /** Half of the time there and back. */
+  readonly latencySeconds: number;
+  readonly bytesPerSecond: number;
+}
+
+export interface NetworkFacts {
+  /** Between every two nodes that `pairs` does not name; undefined: hops there cost nothing. */
+  readonly fallback?: LinkFacts;
+  /** The same in both directions. */
+  readonly pairs?: readonly {
+    readonly between: readonly [string, string];
+    readonly link: LinkFacts;
+  }[];
+  /** Tokens come from it and go back to it; undefined: those two ways are not counted. */
+  readonly coordinator?: string;
 }
 
 export interface PlanOptions {
@@ -67,6 +97,9 @@ export interface PlanOptions {
   readonly cuts?: readonly number[];
   /** Every node gets a stage (default), or a node may stay empty when that makes the slowest stage faster. */
   readonly useEveryNode?: boolean;
+  /** The stages follow the nodes' order (default), or any order of them is tried. */
+  readonly anyOrder?: boolean;
+  readonly network?: NetworkFacts;
   /** All nodes are processes of one machine and share this much memory. */
   readonly sharedBudgetBytes?: number;
 }
@@ -89,6 +122,8 @@ export interface StagePlacement {
   readonly budgetBytes: number;
   /** Time of one decoded token in this stage; in units of the average layer when no node's speed is known. */
   readonly cost: number;
+  /** What the token waits for there. */
+  readonly waitsFor: 'memory' | 'compute';
 }
 
 export interface Placement {
@@ -99,6 +134,10 @@ export interface Placement {
   readonly slowestCost: number;
   /** One token through all stages and hops. */
   readonly totalCost: number;
+  /** The part of it that is spent between nodes. */
+  readonly hopCost: number;
+  /** Nodes that stay empty. */
+  readonly unused: readonly string[];
   /** True when `cost` is in seconds, because every node's speed is known. */
   readonly costInSeconds: boolean;
   readonly options: PlanOptions;

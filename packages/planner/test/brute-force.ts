@@ -1,4 +1,7 @@
-/** The planner's dumb twin: tries every subset of nodes and every set of cuts. For a handful of layers only. */
+/**
+ * The planner's dumb twin: tries every subset of nodes, every order of them if any is allowed, and every set of cuts.
+ * For a handful of layers only.
+ */
 import { costModel } from '../src/cost.ts';
 import { stageMemory } from '../src/memory.ts';
 import type { ModelFacts, NodeFacts, PlanOptions } from '../src/types.ts';
@@ -14,13 +17,15 @@ export function bruteForce(
   nodes: readonly NodeFacts[],
   options: PlanOptions,
 ): Best | undefined {
-  const cost = costModel(model, nodes);
+  const cost = costModel(model, nodes, options.network);
   let best: Best | undefined;
-  for (const used of subsets(nodes)) {
+  const allCuts = subsets(model.layers.slice(1).map((_, i) => i + 1));
+  const orders = options.anyOrder === true ? subsets(nodes).flatMap(permutations) : subsets(nodes);
+  for (const used of orders) {
     if (used.length === 0 || ((options.useEveryNode ?? true) && used.length < nodes.length))
       continue;
-    for (const cuts of subsets(model.layers.slice(1).map((_, i) => i + 1))) {
-      if (cuts.length !== used.length - 1) continue;
+    const fitting = allCuts.filter((cuts) => cuts.length === used.length - 1);
+    for (const cuts of fitting) {
       const bounds = [0, ...cuts, model.layers.length];
       let slowest = 0;
       let total = 0;
@@ -32,7 +37,9 @@ export function bruteForce(
         fits &&= stageMemory(model, first, end, options).total <= node.budgetBytes;
         const stage = cost.stage(node, first, end);
         slowest = Math.max(slowest, stage);
-        total += stage + (i === used.length - 1 ? 0 : cost.hop(node));
+        const before = used[i - 1];
+        total += stage + (before === undefined ? cost.entry(node) : cost.hop(before, node));
+        if (i === used.length - 1) total += cost.exit(node);
       }
       if (!fits) continue;
       const better =
@@ -45,8 +52,15 @@ export function bruteForce(
   return best;
 }
 
-function subsets<T>(items: readonly T[]): T[][] {
+export function subsets<T>(items: readonly T[]): T[][] {
   let all: T[][] = [[]];
   for (const item of items) all = all.flatMap((s) => [s, [...s, item]]);
   return all;
+}
+
+function permutations<T>(items: readonly T[]): T[][] {
+  if (items.length < 2) return [[...items]];
+  return items.flatMap((item, i) =>
+    permutations(items.filter((_, k) => k !== i)).map((rest) => [item, ...rest]),
+  );
 }

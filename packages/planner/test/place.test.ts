@@ -5,10 +5,10 @@ import { describe, expect, it } from 'vitest';
 import { explain, placementTable } from '../src/explain.ts';
 import { plan } from '../src/place.ts';
 import type { LayerFacts, ModelFacts, NodeFacts, PlanOptions } from '../src/types.ts';
-import { bruteForce } from './brute-force.ts';
+import { bruteForce, subsets } from './brute-force.ts';
 
 const MIB = 1024 ** 2;
-const RUNS = process.env['MINIKEEP_LONG'] === '1' ? 20_000 : 1_500;
+const RUNS = process.env['MINIKEEP_LONG'] === '1' ? 20_000 : 2_000;
 
 const OPTIONS: PlanOptions = { contextTokens: 1024, parallel: 1, batchRows: 64, mode: 'exact' };
 
@@ -16,6 +16,7 @@ function layer(mib: number, window?: number): LayerFacts {
   return {
     weightBytes: mib * MIB,
     activeBytes: mib * MIB,
+    activeValues: mib * MIB,
     cache: {
       kind: 'attention',
       valuesPerPosition: 1024,
@@ -31,6 +32,7 @@ function model(layers: readonly LayerFacts[], more: Partial<ModelFacts> = {}): M
     layers,
     embeddingBytes: 10 * MIB,
     headBytes: 0,
+    headValues: 0,
     sharedBytes: 0,
     embeddingLength: 512,
     vocabSize: 1000,
@@ -230,16 +232,20 @@ describe('plan', () => {
           layers: fc.constant(layers),
           head: fc.integer({ min: 0, max: 60 }),
           cuts: fc.subarray(layers.slice(1).map((_, i) => i + 1)),
+          // Few values, so that some nodes are alike and some not.
           nodes: fc.array(
             fc.record({
-              mib: fc.integer({ min: 150, max: 700 }),
-              speed: fc.integer({ min: 1, max: 20 }),
-              latency: fc.integer({ min: 0, max: 50 }),
+              mib: fc.constantFrom(200, 450, 450, 700),
+              speed: fc.constantFrom(1, 5, 5, 20),
+              compute: fc.option(fc.constantFrom(1, 10)),
             }),
             { minLength: 1, maxLength: 4 },
           ),
+          links: fc.array(fc.constantFrom(0, 1, 1, 30), { minLength: 6, maxLength: 6 }),
+          coordinator: fc.option(fc.constantFrom('n0', 'n1', 'elsewhere')),
           forbidden: fc.array(fc.integer({ min: 1, max: 7 }), { maxLength: 2 }),
           every: fc.boolean(),
+          anyOrder: fc.boolean(),
           known: fc.boolean(),
         }),
       );
@@ -247,7 +253,11 @@ describe('plan', () => {
     fc.assert(
       fc.property(facts, (c) => {
         const m = model(
-          c.layers.map((l) => ({ ...layer(l.mib), activeBytes: l.mib * MIB * l.active })),
+          c.layers.map((l) => ({
+            ...layer(l.mib),
+            activeBytes: l.mib * MIB * l.active,
+            activeValues: l.mib * MIB * l.active,
+          })),
           {
             headBytes: c.head * MIB,
             // Some lengths are refused wherever they lie, as real architectures do.
@@ -261,10 +271,25 @@ describe('plan', () => {
         const nodes = c.nodes.map((n, i) =>
           node(`n${i}`, n.mib, {
             ...(c.known ? { memoryBytesPerSecond: n.speed * 1e9 } : {}),
-            link: { latencySeconds: n.latency / 1000, bytesPerSecond: 1e8 },
+            ...(n.compute === null ? {} : { operationsPerSecond: n.compute * 1e9 }),
           }),
         );
-        const options = { ...OPTIONS, useEveryNode: c.every };
+        const pairs = subsets([0, 1, 2, 3])
+          .filter((pair) => pair.length === 2)
+          .map(([a, b], i) => ({
+            between: [`n${a}`, `n${b}`] as const,
+            link: { latencySeconds: (c.links[i] ?? 0) / 1000, bytesPerSecond: 1e8 },
+          }));
+        const options = {
+          ...OPTIONS,
+          useEveryNode: c.every,
+          anyOrder: c.anyOrder,
+          network: {
+            pairs,
+            fallback: { latencySeconds: 0.001, bytesPerSecond: 1e8 },
+            ...(c.coordinator === null ? {} : { coordinator: c.coordinator }),
+          },
+        };
         const wanted = bruteForce(m, nodes, options);
         if (wanted === undefined) {
           expect(['plan.no_fit', 'plan.too_many_nodes']).toContain(
@@ -276,6 +301,10 @@ describe('plan', () => {
         const found = plan(m, nodes, options);
         expect(found.slowestCost).toBeCloseTo(wanted.slowest, 9);
         expect(found.totalCost).toBeCloseTo(wanted.total, 9);
+        expect(found.hopCost + found.stages.reduce((sum, { cost }) => sum + cost, 0)).toBeCloseTo(
+          found.totalCost,
+          9,
+        );
         for (const s of found.stages) expect(s.memory.total).toBeLessThanOrEqual(s.budgetBytes);
         expect(found.stages[0]?.layers[0]).toBe(0);
         expect(found.stages.at(-1)?.layers[1]).toBe(m.layers.length);

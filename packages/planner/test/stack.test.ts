@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { parseStack, stackNodes } from '../src/index.ts';
+import { parseStack, stackNetwork, stackNodes } from '../src/index.ts';
 import { stackJsonSchema } from '../src/stack/json-schema.ts';
 
 const GIB = 1024 ** 3;
@@ -57,7 +57,15 @@ describe('parseStack', () => {
       ['mini-2', 56],
       ['box', 20],
     ]);
-    expect(nodes.map((n) => n.memoryBytesPerSecond)).toEqual([120e9, 273e9, 51.2e9]);
+    expect(nodes.map((n) => n.memoryBytesPerSecond)).toEqual([120e9 * 0.7, 273e9 * 0.7, 51.2e9]);
+    expect(nodes.map((n) => n.speedSource)).toEqual(['looked_up', 'looked_up', 'stated']);
+    expect(nodes.map((n) => (n.wiredLimit?.highestBytes ?? 0) / GIB)).toEqual([
+      20, 57.599609375, 0,
+    ]);
+    expect(stackNetwork(stack)).toMatchObject({
+      coordinator: 'mini-1',
+      pairs: [{ link: { bytesPerSecond: 2.5e9 } }],
+    });
   });
 
   it('takes the same as JSON', () => {

@@ -4,15 +4,17 @@ import {
   explain,
   parseStack,
   placementTable,
+  stackNetwork,
   stackNodes,
   type ModelFacts,
   type Placement,
+  type Stack,
 } from '@minikeep/planner';
 import { EXIT, MinikeepError } from '@minikeep/protocol';
 import { open } from 'node:fs/promises';
 import type { CommandContext, CommonFlags } from '../command-context.ts';
 import { LOCAL_NODES_DEFAULT } from '../defaults.ts';
-import { planLocally, planOn } from '../local-plan.ts';
+import { planLocally, planOn, type Planned } from '../local-plan.ts';
 import { knownModels, modelFile } from '../models.ts';
 
 export interface PlanFlags extends CommonFlags {
@@ -39,7 +41,7 @@ export async function planCommand(
   const { facts, placement } =
     flags.nodes === undefined
       ? await planLocally(file, localNodes(flags), flags)
-      : await planOn(file, stackNodes(parseStack(await readText(flags.nodes), flags.nodes)), flags);
+      : await planOnStack(file, parseStack(await readText(flags.nodes), flags.nodes), flags);
   if (flags.json === true) await terminal.json(toDocument(facts, placement));
   else {
     for (const line of placementTable(facts, placement)) await terminal.line(line);
@@ -48,6 +50,14 @@ export async function planCommand(
   }
   return EXIT.ok;
 }
+
+/** Without cuts the machines may stand in any order, and one that would only be in the way stays empty. */
+const planOnStack = (file: string, stack: Stack, flags: PlanFlags): Promise<Planned> =>
+  planOn(file, stackNodes(stack), flags, {
+    anyOrder: flags.cuts === undefined,
+    useEveryNode: flags.cuts !== undefined,
+    network: stackNetwork(stack),
+  });
 
 const localNodes = (flags: PlanFlags): number =>
   flags.local ?? (flags.cuts === undefined ? LOCAL_NODES_DEFAULT : flags.cuts.length + 1);

@@ -41,6 +41,14 @@ export const CHIPS: readonly Chip[] = ROWS.map(([name, gb, teraops]) => ({
   operationsPerSecond: teraops * 1e12,
 }));
 
+/**
+ * What decoding and reading prompts get of those: medians of what was measured with llama.cpp on these chips
+ * (github.com/ggml-org/llama.cpp/discussions/4167: a 7 B model at Q4_0, 3.8 GB read for a token; M1 to M4, Pro and
+ * Max: 0.6 to 0.8 of the memory's speed). A plan made from a name is good to about a quarter.
+ */
+export const REACHED_MEMORY_SHARE = 0.7;
+export const REACHED_COMPUTE_SHARE = 0.7;
+
 const GIB = 1024 ** 3;
 
 /** Without a raised `iogpu.wired_limit_mb` a GPU gets two thirds of a Mac's memory up to 36 GiB, three quarters above. */

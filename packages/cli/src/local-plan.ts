@@ -32,17 +32,14 @@ export interface Planned {
   readonly hasTemplate: boolean;
 }
 
-/** Throws what is wrong with the file (`gguf.*`), its architecture, the cuts or its size (`plan.*`). */
-export async function planOn(
-  modelPath: string,
-  nodes: readonly NodeFacts[],
+/** What is asked of the planner, with the defaults that a model implies. */
+export function planOptions(
+  facts: ModelFacts,
   wish: PlanWish,
   more: Pick<PlanOptions, 'sharedBudgetBytes' | 'anyOrder' | 'useEveryNode' | 'network'> = {},
-): Promise<Planned> {
-  const model = await openModel(modelPath);
-  const facts = modelFacts(model);
+): PlanOptions {
   const trained = facts.contextLength || CONTEXT_DEFAULT_MAX;
-  const options: PlanOptions = {
+  return {
     contextTokens: wish.context ?? Math.min(CONTEXT_DEFAULT_MAX, trained),
     parallel: wish.parallel ?? 1,
     batchRows: BATCH_ROWS,
@@ -50,20 +47,33 @@ export async function planOn(
     ...(wish.cuts === undefined ? {} : { cuts: wish.cuts }),
     ...more,
   };
-  const hasTemplate = textOf(model, 'tokenizer.chat_template') !== undefined;
-  const hasVocabulary = model.metadata.has('tokenizer.ggml.tokens');
-  return { facts, placement: plan(facts, nodes, options), hasVocabulary, hasTemplate };
 }
 
+/** The nodes of a cluster on this machine: processes that share its free memory. */
+export async function localNodes(
+  count: number,
+): Promise<{ nodes: NodeFacts[]; sharedBudgetBytes: number }> {
+  const sharedBudgetBytes = await localBudgetBytes();
+  const nodes = Array.from({ length: count }, (_, i) => ({
+    name: `node-${i + 1}`,
+    budgetBytes: sharedBudgetBytes,
+  }));
+  return { nodes, sharedBudgetBytes };
+}
+
+/** Throws what is wrong with the file (`gguf.*`), its architecture, the cuts or its size (`plan.*`). */
 export async function planLocally(
   modelPath: string,
   nodeCount: number,
   wish: PlanWish,
 ): Promise<Planned> {
-  const budgetBytes = await localBudgetBytes();
-  const nodes = Array.from({ length: nodeCount }, (_, i) => ({
-    name: `node-${i + 1}`,
-    budgetBytes,
-  }));
-  return planOn(modelPath, nodes, wish, { sharedBudgetBytes: budgetBytes });
+  const model = await openModel(modelPath);
+  const facts = modelFacts(model);
+  const { nodes, sharedBudgetBytes } = await localNodes(nodeCount);
+  return {
+    facts,
+    placement: plan(facts, nodes, planOptions(facts, wish, { sharedBudgetBytes })),
+    hasTemplate: textOf(model, 'tokenizer.chat_template') !== undefined,
+    hasVocabulary: model.metadata.has('tokenizer.ggml.tokens'),
+  };
 }

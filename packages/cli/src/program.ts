@@ -170,7 +170,7 @@ function addPlan(program: Command, context: CommandContext, ended: Ended): void 
     .description(
       'Shows where the layers of a model would go: weights, KV cache and compute buffers against the memory of each node. Loads nothing.',
     )
-    .argument('<model>', 'a GGUF file, or a known name')
+    .argument('<model>', 'a GGUF file, a known name, or a published model: qwen3-32b@Q4_K_M')
     .option('--nodes <file>', 'a stack file (YAML): the machines of a cluster')
     .addOption(localOption())
     .addOption(cutsOption())
@@ -195,6 +195,7 @@ A stack file (bootstrap reads the same):
 
 Examples:
   minikeep plan ./model.gguf --local 3 --explain
+  minikeep plan deepseek-r1-671b@Q4_K_M --nodes cluster-configs/eight-m4-pro-64gb.yaml --explain
   minikeep plan ./model.gguf --nodes stack.yaml --context 32768 --json`,
     )
     .action(async (model: string, flags: PlanFlags) => {

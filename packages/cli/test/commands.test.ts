@@ -159,6 +159,34 @@ describe('model show and plan', () => {
     expect(jsonError(await minikeep(args))).toMatchObject({ code: 'config.unreadable' });
   });
 
+  it('say on which machines a limit has to be raised, and what fits without', async () => {
+    const config = path.join(REPOSITORY, 'cluster-configs/eight-m4-pro-64gb.yaml');
+    const ended = await minikeep(['plan', 'deepseek-r1-671b@Q4_K_M', '--nodes', config, '--json']);
+    expect(ended.code).toBe(1);
+    expect(jsonError(ended)).toMatchObject({ code: 'plan.no_fit' });
+    const document = JSON.parse(ended.stdout) as { raise: { command: string }[] };
+    expect(document).toMatchObject({
+      fits: false,
+      fits_without: 'deepseek-r1-671b@Q3_K_M',
+      layers: 61,
+    });
+    expect(document.raise.length).toBeGreaterThan(0);
+    for (const { command } of document.raise)
+      expect(command).toMatch(/^sudo sysctl iogpu\.wired_limit_mb=5\d{4}$/);
+    const fits = await minikeep([
+      'plan',
+      'deepseek-r1-671b@Q3_K_M',
+      '--nodes',
+      config,
+      '--explain',
+    ]);
+    expect(fits).toMatchObject({ code: 0, stderr: '' });
+    expect(fits.stdout).toMatch(/Predicted: [\d.]+ tokens\/s/);
+    expect(jsonError(await minikeep(['plan', 'deepseek-r2@Q4_K_M', '--json']))).toMatchObject({
+      code: 'model.unknown_shape',
+    });
+  });
+
   it('end in peace when the reader leaves', async (ctx) => {
     const model = needSharedModel(ctx, 'SmolLM2-135M-Instruct.Q4_1.gguf');
     const ended = await minikeep(['model', 'show', model], {

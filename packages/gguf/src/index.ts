@@ -34,6 +34,13 @@ export {
   type Fingerprint,
 } from './slice/fingerprint.ts';
 export { PIECE_BYTES_MAX, PIECE_CHUNK_BYTES } from './limits.ts';
-export { scalarKey, arrayKey, layOut, type KeyEntry, type TensorEntry } from './write/layout.ts';
+export {
+  scalarKey,
+  arrayKey,
+  headerOf,
+  layOut,
+  type KeyEntry,
+  type TensorEntry,
+} from './write/layout.ts';
 export { WindowWriter } from './write/window-writer.ts';
 export { writeGguf, type TensorSource } from './write/writer.ts';

@@ -1,6 +1,9 @@
-/** A placement in words: what goes where, what it takes, and why the boundaries lie where they do. */
+/** A placement in words: what goes where, what it takes, what holds it back, and how fast it will be. */
+import { promptSeconds } from './cost.ts';
 import { formatBytes } from './format.ts';
-import type { ModelFacts, Placement, StagePlacement } from './types.ts';
+import { stageMemoryTable } from './memory.ts';
+import type { Raise } from './raise.ts';
+import type { ModelFacts, NodeFacts, Placement, StagePlacement } from './types.ts';
 
 /** One line about the model, then one a stage. Lines for a terminal, without colour. */
 export function placementTable(model: ModelFacts, placement: Placement): string[] {
@@ -22,6 +25,7 @@ export function placementTable(model: ModelFacts, placement: Placement): string[
       ]),
     ]),
   ];
+  if (placement.unused.length > 0) lines.push(`Not used: ${placement.unused.join(', ')}.`);
   if (options.sharedBudgetBytes !== undefined) {
     const total = stages.reduce((sum, stage) => sum + stage.memory.total, 0);
     lines.push(
@@ -31,42 +35,108 @@ export function placementTable(model: ModelFacts, placement: Placement): string[
   return lines;
 }
 
-/** Why the boundaries lie where they do, what is exact and what is not. */
-export function explain(model: ModelFacts, placement: Placement): string[] {
+/** Why the boundaries lie where they do, what is exact and what is not. `nodes` are those the placement was made for. */
+export function explain(
+  model: ModelFacts,
+  placement: Placement,
+  nodes: readonly NodeFacts[],
+): string[] {
   const { stages, options } = placement;
-  const slowest = stages.reduce((a, b) => (b.cost > a.cost ? b : a));
   const lines: string[] = [];
   if (options.cuts !== undefined) lines.push('The boundaries are the ones that were asked for.');
-  else if (stages.length > 1) {
-    const all = model.allowedCuts.length === model.layers.length - 1;
+  else if (stages.length > 1)
     lines.push(
-      all
+      model.allowedCuts.length === model.layers.length - 1
         ? `This model can be cut before any of its ${model.layers.length} layers.`
         : `This architecture allows ${model.allowedCuts.length} of ${model.layers.length - 1} cuts: ${cutList(model)}.`,
-      `No allowed placement has a faster slowest stage: ${slowest.node} reads ${share(slowest, stages)} of the weights that a token needs.`,
     );
-    if (stages.at(-1) !== slowest && model.headBytes > 0)
-      lines.push(
-        `The last node also computes the output matrix (${formatBytes(model.headBytes)}), so it gets fewer layers.`,
-      );
-  }
+  lines.push(...stages.map((stage) => stageLine(model, placement, stage)));
+  if (placement.unused.length > 0)
+    lines.push(`${placement.unused.join(', ')}: empty, because a stage there would slow the rest.`);
   lines.push(
     'Weights and KV cache follow from the file; compute buffers are an estimate.',
-    placement.costInSeconds
-      ? `Predicted: ${(1 / placement.totalCost).toFixed(1)} tokens/s for one sequence, ${(1 / placement.slowestCost).toFixed(1)} for a full pipeline (memory bandwidth only).`
-      : 'No speed is predicted: the bandwidth of a node is unknown.',
+    ...speed(model, placement, nodes),
   );
   return lines;
 }
 
+/** "mini-2: layers 8–15. Reads 5.1 GiB a token in 27 ms, the slowest. Limit: memory (another layer …)". */
+function stageLine(model: ModelFacts, placement: Placement, stage: StagePlacement): string {
+  const { stages } = placement;
+  const [first, end] = stage.layers;
+  const active =
+    model.layers.slice(first, end).reduce((sum, layer) => sum + layer.activeBytes, 0) +
+    (end === model.layers.length ? model.headBytes : 0);
+  const extra = [
+    ...(first === 0
+      ? [`the embeddings (${formatBytes(model.embeddingBytes)}) and the text engine`]
+      : []),
+    ...(end === model.layers.length ? [`the output matrix (${formatBytes(model.headBytes)})`] : []),
+  ];
+  const also = extra.length > 0 ? ` and ${extra.join(', ')}` : '';
+  const doing = stage.waitsFor === 'compute' ? 'computes longer than it reads:' : 'a token reads';
+  const time = placement.costInSeconds ? ` in ${milliseconds(stage.cost)}` : '';
+  const slowest = stages.length > 1 && stage.cost === placement.slowestCost ? ', the slowest' : '';
+  return `${stage.node}: ${end - first} layers${also}; ${doing} ${formatBytes(active)}${time}${slowest}. ${limitOf(model, placement, stage)}`;
+}
+
+/** What keeps the stage from having more layers. */
+function limitOf(model: ModelFacts, placement: Placement, stage: StagePlacement): string {
+  const { options, stages, slowestCost } = placement;
+  if (stages.length === 1) return 'It has the whole model.';
+  if (options.cuts !== undefined) return '';
+  const memory = stageMemoryTable(model, options);
+  const [first, end] = stage.layers;
+  const grown = [
+    ...(first > 0 ? [[first - 1, end] as const] : []),
+    ...(end < model.layers.length ? [[first, end + 1] as const] : []),
+  ];
+  const least = Math.min(...grown.map(([from, to]) => memory(from, to).total));
+  if (least > stage.budgetBytes)
+    return `Its limit is memory: another layer would make it ${formatBytes(least)} of ${formatBytes(stage.budgetBytes)}.`;
+  const perLayer = stage.cost / (end - first);
+  return stage.cost + perLayer > slowestCost
+    ? `Its limit is speed: with another layer it would be the slowest.`
+    : 'It could take more; the cuts that are allowed, or the others’ memory, leave it this.';
+}
+
+function speed(model: ModelFacts, placement: Placement, nodes: readonly NodeFacts[]): string[] {
+  if (!placement.costInSeconds)
+    return ['No speed is predicted: the bandwidth of a node is unknown.'];
+  const used = placement.stages.flatMap(({ node, layers }) => {
+    const facts = nodes.find(({ name }) => name === node);
+    return facts === undefined ? [] : [{ node: facts, layers }];
+  });
+  const prompt = promptSeconds(model, used);
+  const hops =
+    placement.hopCost > 0 ? `, ${milliseconds(placement.hopCost)} of it between nodes` : '';
+  const looked = used.some(({ node }) => node.speedSource === 'looked_up');
+  return [
+    `Predicted: ${rate(1 / placement.totalCost)} tokens/s for one conversation (${milliseconds(placement.totalCost)} a token${hops}), ${rate(1 / placement.slowestCost)} together when every stage is busy.`,
+    ...(prompt === undefined || prompt === 0
+      ? []
+      : [`Prompts: about ${rate(1 / prompt)} tokens/s through the slowest stage.`]),
+    ...(looked
+      ? ['Speeds follow from the chips’ names, not from measurement: they may be off by a quarter.']
+      : []),
+  ];
+}
+
+/** What has to be typed where, and what it is for. */
+export function raiseLines(raises: readonly Raise[]): string[] {
+  return raises.map(
+    ({ node, command, nowBytes, limitBytes }) =>
+      `${node}: ${command}   (${formatBytes(nowBytes)} now, ${formatBytes(limitBytes)} then)`,
+  );
+}
+
+const milliseconds = (seconds: number): string =>
+  seconds >= 0.0995 ? `${(seconds * 1000).toFixed(0)} ms` : `${(seconds * 1000).toPrecision(2)} ms`;
+const rate = (value: number): string => (value >= 99.5 ? value.toFixed(0) : value.toPrecision(2));
+
 function cutList(model: ModelFacts): string {
   const cuts = model.allowedCuts;
   return cuts.length > 12 ? `${cuts.slice(0, 10).join(', ')} … ${cuts.at(-1)}` : cuts.join(', ');
-}
-
-function share(stage: StagePlacement, stages: readonly StagePlacement[]): string {
-  const total = stages.reduce((sum, s) => sum + s.cost, 0);
-  return `${((stage.cost / total) * 100).toFixed(0)} %`;
 }
 
 /** Columns aligned: the first to the left, numbers to the right. */

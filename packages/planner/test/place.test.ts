@@ -204,18 +204,20 @@ describe('plan', () => {
 
   it('explains itself', () => {
     const m = model(Array.from({ length: 12 }, () => layer(10)));
-    const placement = plan(m, [node('a', 1_000), node('b', 1_000)], OPTIONS);
-    expect([...placementTable(m, placement), ...explain(m, placement)].join('\n'))
+    const nodes = [node('a', 1_000), node('b', 1_000)];
+    const placement = plan(m, nodes, OPTIONS);
+    expect([...placementTable(m, placement), ...explain(m, placement, nodes)].join('\n'))
       .toMatchInlineSnapshot(`
-      "test: llama, 12 layers, context 1024 × 1, exact
-      node  layers   weights  KV cache   compute  process    total    budget  used
-      a        0–5  70.0 MiB  12.0 MiB  5.00 MiB  256 MiB  343 MiB  1000 MiB  34 %
-      b       6–11  60.0 MiB  12.0 MiB  5.01 MiB  128 MiB  205 MiB  1000 MiB  21 %
-      This model can be cut before any of its 12 layers.
-      No allowed placement has a faster slowest stage: a reads 50 % of the weights that a token needs.
-      Weights and KV cache follow from the file; compute buffers are an estimate.
-      No speed is predicted: the bandwidth of a node is unknown."
-    `);
+        "test: llama, 12 layers, context 1024 × 1, exact
+        node  layers   weights  KV cache   compute  process    total    budget  used
+        a        0–5  70.0 MiB  12.0 MiB  5.00 MiB  256 MiB  343 MiB  1000 MiB  34 %
+        b       6–11  60.0 MiB  12.0 MiB  5.01 MiB  128 MiB  205 MiB  1000 MiB  21 %
+        This model can be cut before any of its 12 layers.
+        a: 6 layers and the embeddings (10.0 MiB) and the text engine; a token reads 60.0 MiB, the slowest. Its limit is speed: with another layer it would be the slowest.
+        b: 6 layers and the output matrix (0 B); a token reads 60.0 MiB, the slowest. Its limit is speed: with another layer it would be the slowest.
+        Weights and KV cache follow from the file; compute buffers are an estimate.
+        No speed is predicted: the bandwidth of a node is unknown."
+      `);
   });
 
   it('is as good as trying everything', () => {

@@ -1,21 +1,38 @@
 /** `minikeep plan`: where a model's layers would go, and whether they fit. Loads nothing. */
+import { openModel } from '@minikeep/gguf';
 import {
-  STACK_BYTES_MAX,
   explain,
+  fileTypesOf,
+  fitting,
+  knownShape,
+  looksLikeShape,
+  modelFacts,
   parseStack,
   placementTable,
+  plan,
+  planRaised,
+  PUBLISHED_OFTEN,
+  raiseLines,
+  shapeModel,
+  shapeName,
+  STACK_BYTES_MAX,
   stackNetwork,
   stackNodes,
+  type KnownShape,
   type ModelFacts,
+  type NodeFacts,
   type Placement,
-  type Stack,
+  type PlanOptions,
+  type Raise,
 } from '@minikeep/planner';
 import { EXIT, MinikeepError } from '@minikeep/protocol';
+import { existsSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { CommandContext, CommonFlags } from '../command-context.ts';
 import { LOCAL_NODES_DEFAULT } from '../defaults.ts';
-import { planLocally, planOn, type Planned } from '../local-plan.ts';
-import { knownModels, modelFile } from '../models.ts';
+import { localNodes, planOptions } from '../local-plan.ts';
+import { knownModels, looksLikePath, modelFile } from '../models.ts';
+import { planDocument } from '../plan-document.ts';
 
 export interface PlanFlags extends CommonFlags {
   readonly nodes?: string;
@@ -37,30 +54,117 @@ export async function planCommand(
       next: 'Give one of them.',
       exitCode: EXIT.usage,
     });
-  const file = modelFile(name, knownModels(distFolder), distFolder);
-  const { facts, placement } =
-    flags.nodes === undefined
-      ? await planLocally(file, localNodes(flags), flags)
-      : await planOnStack(file, parseStack(await readText(flags.nodes), flags.nodes), flags);
-  if (flags.json === true) await terminal.json(toDocument(facts, placement));
-  else {
-    for (const line of placementTable(facts, placement)) await terminal.line(line);
+  const { facts, shape } = await modelNamed(name, distFolder);
+  const { nodes, ...more } = await nodesFor(flags);
+  const options = planOptions(facts, flags, more);
+  const show = async (shown: Placement, on: readonly NodeFacts[]): Promise<void> => {
+    for (const line of placementTable(facts, shown)) await terminal.line(line);
     if (flags.explain === true)
-      for (const line of ['', ...explain(facts, placement)]) await terminal.line(line);
+      for (const line of ['', ...explain(facts, shown, on)]) await terminal.line(line);
+  };
+  const placement = fitting(() => plan(facts, nodes, options));
+  if (placement !== undefined) {
+    if (flags.json === true) await terminal.json(planDocument(facts, placement));
+    else await show(placement, nodes);
+    return EXIT.ok;
   }
-  return EXIT.ok;
+  const smaller = shape === undefined ? undefined : smallerFitting(shape, nodes, flags, more);
+  const raised = planRaised(facts, nodes, options);
+  if (raised === undefined) throw noFit(() => plan(facts, nodes, options), smaller);
+  if (flags.json === true)
+    await terminal.json(planDocument(facts, raised.placement, raised.raises, smaller));
+  else {
+    await show(raised.placement, nodes);
+    await terminal.line('');
+    await terminal.line(
+      'It fits only with higher limits of the GPU. On each of these machines, until it restarts:',
+    );
+    for (const line of raiseLines(raised.raises)) await terminal.line(line);
+  }
+  throw fitsOnlyRaised(facts, raised.raises, smaller);
 }
 
-/** Without cuts the machines may stand in any order, and one that would only be in the way stays empty. */
-const planOnStack = (file: string, stack: Stack, flags: PlanFlags): Promise<Planned> =>
-  planOn(file, stackNodes(stack), flags, {
+interface Asked {
+  readonly facts: ModelFacts;
+  /** Undefined for a file. */
+  readonly shape: KnownShape | undefined;
+}
+
+/** A model of this installation, a file, or a published model that nobody has here. */
+async function modelNamed(name: string, distFolder: string): Promise<Asked> {
+  const known = knownModels(distFolder);
+  if (!known.has(name) && !looksLikePath(name) && !existsSync(name) && looksLikeShape(name)) {
+    const shape = knownShape(name);
+    return { facts: modelFacts(shapeModel(shape)), shape };
+  }
+  const model = await openModel(modelFile(name, known, distFolder));
+  return { facts: modelFacts(model), shape: undefined };
+}
+
+type Nodes = Pick<PlanOptions, 'sharedBudgetBytes' | 'anyOrder' | 'useEveryNode' | 'network'>;
+
+async function nodesFor(flags: PlanFlags): Promise<Nodes & { readonly nodes: NodeFacts[] }> {
+  if (flags.nodes === undefined) {
+    const cuts = flags.cuts === undefined ? LOCAL_NODES_DEFAULT : flags.cuts.length + 1;
+    return localNodes(flags.local ?? cuts);
+  }
+  const stack = parseStack(await readText(flags.nodes), flags.nodes);
+  return {
+    nodes: stackNodes(stack),
+    // Without cuts the machines may stand in any order, and one that would only be in the way stays empty.
     anyOrder: flags.cuts === undefined,
     useEveryNode: flags.cuts !== undefined,
     network: stackNetwork(stack),
-  });
+  };
+}
 
-const localNodes = (flags: PlanFlags): number =>
-  flags.local ?? (flags.cuts === undefined ? LOCAL_NODES_DEFAULT : flags.cuts.length + 1);
+/** The largest of the usual quantisations below the asked one that fits as things are. */
+function smallerFitting(
+  { shape, fileType }: KnownShape,
+  nodes: readonly NodeFacts[],
+  flags: PlanFlags,
+  more: Nodes,
+): string | undefined {
+  const types = fileTypesOf(shape);
+  for (const smaller of types.slice(types.indexOf(fileType) + 1)) {
+    if (!PUBLISHED_OFTEN.includes(smaller)) continue;
+    const facts = modelFacts(shapeModel({ shape, fileType: smaller }));
+    const options = planOptions(facts, flags, more);
+    if (fitting(() => plan(facts, nodes, options)) !== undefined)
+      return shapeName({ shape, fileType: smaller });
+  }
+  return undefined;
+}
+
+function fitsOnlyRaised(
+  facts: ModelFacts,
+  raises: readonly Raise[],
+  smaller: string | undefined,
+): MinikeepError {
+  const machines = raises.map(({ node }) => node).join(', ');
+  return new MinikeepError(
+    'plan.no_fit',
+    `${facts.name} fits only when the GPUs of ${machines} may hold more than they do now`,
+    {
+      next: `Raise the limits (${raises.map(({ node, command }) => `${node}: ${command}`).join('; ')})${smaller === undefined ? '' : `, or use ${smaller}, which fits without`}.`,
+      details: { raise: machines, ...(smaller === undefined ? {} : { smaller }) },
+    },
+  );
+}
+
+/** The planner's own error, with the quantisation that would fit. */
+function noFit(place: () => Placement, smaller: string | undefined): unknown {
+  try {
+    place();
+  } catch (error) {
+    if (smaller === undefined || !(error instanceof MinikeepError)) return error;
+    return new MinikeepError(error.code, error.message, {
+      next: `Use ${smaller}, which fits. Or: ${error.next}`,
+      details: { ...error.details, smaller },
+    });
+  }
+  throw new Error('it fits after all');
+}
 
 async function readText(file: string): Promise<string> {
   try {
@@ -82,30 +186,4 @@ async function readText(file: string): Promise<string> {
       },
     );
   }
-}
-
-function toDocument(facts: ModelFacts, placement: Placement): Record<string, unknown> {
-  const { options } = placement;
-  return {
-    model: placement.model,
-    architecture: facts.architecture,
-    layers: facts.layers.length,
-    cuts: placement.cuts,
-    context_tokens: options.contextTokens,
-    parallel: options.parallel,
-    mode: options.mode,
-    stages: placement.stages.map((stage) => ({
-      node: stage.node,
-      layers: stage.layers,
-      weights_bytes: stage.memory.weights,
-      kv_bytes: stage.memory.cache,
-      compute_bytes: stage.memory.compute,
-      process_bytes: stage.memory.process,
-      total_bytes: stage.memory.total,
-      budget_bytes: stage.budgetBytes,
-    })),
-    ...(placement.costInSeconds
-      ? { token_seconds: placement.totalCost, slowest_stage_seconds: placement.slowestCost }
-      : {}),
-  };
 }

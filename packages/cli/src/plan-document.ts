@@ -1,0 +1,48 @@
+/** A placement as `plan --json` prints it. */
+import type { ModelFacts, Placement, Raise } from '@minikeep/planner';
+
+/** `raises`: what has to be done before it fits; `smaller`: the model that fits without. */
+export function planDocument(
+  facts: ModelFacts,
+  placement: Placement,
+  raises: readonly Raise[] = [],
+  smaller?: string,
+): Record<string, unknown> {
+  const { options } = placement;
+  return {
+    model: placement.model,
+    fits: raises.length === 0,
+    architecture: facts.architecture,
+    layers: facts.layers.length,
+    cuts: placement.cuts,
+    context_tokens: options.contextTokens,
+    parallel: options.parallel,
+    mode: options.mode,
+    stages: placement.stages.map((stage) => ({
+      node: stage.node,
+      layers: stage.layers,
+      weights_bytes: stage.memory.weights,
+      kv_bytes: stage.memory.cache,
+      compute_bytes: stage.memory.compute,
+      process_bytes: stage.memory.process,
+      total_bytes: stage.memory.total,
+      budget_bytes: stage.budgetBytes,
+      ...(placement.costInSeconds ? { token_seconds: stage.cost } : {}),
+    })),
+    unused: placement.unused,
+    ...(placement.costInSeconds
+      ? { token_seconds: placement.totalCost, slowest_stage_seconds: placement.slowestCost }
+      : {}),
+    ...(raises.length === 0
+      ? {}
+      : {
+          raise: raises.map(({ node, command, nowBytes, limitBytes }) => ({
+            node,
+            command,
+            limit_now_bytes: nowBytes,
+            limit_bytes: limitBytes,
+          })),
+          fits_without: smaller ?? null,
+        }),
+  };
+}

@@ -10,10 +10,11 @@ unset CDPATH NODE_OPTIONS
 
 usage() {
   cat <<'TEXT'
-usage: sh install.sh ARCHIVE --digest SHA256 [--prefix DIR] [--bin DIR]
+usage: sh install.sh ARCHIVE --digest SHA256 [--prefix DIR] [--bin DIR] [--stage]
   --digest  what `minikeep bundle` printed when it made the archive (64 hex digits); get it another way than the archive
   --prefix  where to install (default: /opt/minikeep for root, else ~/.local/opt/minikeep)
   --bin     where to put the command (default: /usr/local/bin for root, else ~/.local/bin)
+  --stage   unpack and check it, but leave the current version the current one; the same line without it switches over
 TEXT
 }
 
@@ -23,7 +24,7 @@ fail() {
   exit "${4:-1}"
 }
 
-archive='' digest='' prefix='' bin=''
+archive='' digest='' prefix='' bin='' stage=''
 while [ $# -gt 0 ]; do
   case $1 in
     --digest | --prefix | --bin)
@@ -34,6 +35,7 @@ while [ $# -gt 0 ]; do
         --bin) bin=$2 ;;
       esac
       shift 2 ;;
+    --stage) stage=1; shift ;;
     -h | --help) usage; exit 0 ;;
     -*) fail usage "there is no option $1" 'sh install.sh --help' 2 ;;
     *)
@@ -190,6 +192,12 @@ else
   fi
   mv "$new" "$target" || fail no_permission "$target could not be made" "sudo $again"
   rm -rf "$prefix/versions/.old-$$"
+fi
+
+if [ -n "$stage" ]; then
+  made_prefix=
+  printf 'minikeep %s lies ready in %s\n' "$version" "$target"
+  exit 0
 fi
 
 # link TARGET PATH: makes or replaces a link by one rename. The bundled Node does it: mv differs between systems.

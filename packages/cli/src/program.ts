@@ -9,6 +9,7 @@ import {
   STOP_STRINGS_MAX,
 } from '@minikeep/protocol';
 import { Command, Option } from 'commander';
+import { addBootstrap } from './bootstrap-program.ts';
 import { addBundle } from './bundle-program.ts';
 import { addClusterCommands } from './cluster-program.ts';
 import type { CommandContext, CommonFlags } from './command-context.ts';
@@ -54,6 +55,7 @@ Errors have a code and say what to do next. Exit codes: 0 ok, 1 failed, 2 usage,
   addModel(program, context, ended);
   addCanary(program, context, ended);
   addBundle(program, context, ended);
+  addBootstrap(program, context, ended);
   addMachine(program, context, ended);
   addDemo(program, context, ended);
   addClusterCommands(program, context, ended);

@@ -19,7 +19,7 @@ import {
 import { FILES } from '@minikeep/state';
 import type { CommandContext, CommonFlags } from '../command-context.ts';
 import { defaultHome, type HomeFlags } from '../home-folder.ts';
-import { startedProcess } from '../started.ts';
+import { endOf, startedProcess } from '../started.ts';
 
 export interface ServiceInstallFlags extends HomeFlags {
   readonly user?: string;
@@ -64,6 +64,7 @@ export async function serviceInstall(
     }
     return EXIT.ok;
   }
+  await endBackground(options.home, terminal);
   const done: string[] = [];
   const json = flags.json === true;
   const planned = await installService(THIS_MACHINE, options, {
@@ -92,6 +93,17 @@ export async function serviceInstall(
   return EXIT.ok;
 }
 
+/** A node that `start` runs would hold the home: the service takes its place. */
+async function endBackground(home: string, terminal: CommandContext['terminal']): Promise<void> {
+  const pid = startedProcess(home);
+  if (pid === undefined || process.geteuid?.() !== 0 || readRecord(THIS_MACHINE)?.home === home)
+    return;
+  terminal.note(`· end process ${pid}, which runs this node until now`);
+  process.kill(pid, 'SIGTERM');
+  await endOf(pid, STOP_MS_MAX);
+}
+
+const STOP_MS_MAX = 30_000;
 const LISTEN_MS_MAX = 60_000;
 const LISTEN_POLL_MS = 100;
 

@@ -1,0 +1,46 @@
+/** Starting and stopping a node on its machine: as a service, or in the background where nothing manages services. */
+import { quote } from './ssh.ts';
+import type { Target } from './target.ts';
+
+export const isService = ({ looked }: Target): boolean =>
+  looked.manager !== 'none' && looked.asRoot !== 'no';
+
+/** Runs when this resolves; a service that is there already takes up the current version. Returns what is left by hand. */
+export async function startNode(target: Target): Promise<readonly string[]> {
+  const { home, manager, asRoot } = target.looked;
+  if (isService(target)) {
+    const limit = target.ssh.node.hardware.wired_limit;
+    const { by_hand } = await target.minikeep<{ by_hand?: string[] }>([
+      'service',
+      'install',
+      '--home',
+      home,
+      ...(limit === undefined ? [] : ['--wired-limit', String(Math.floor(limit / 1024 ** 2))]),
+    ]);
+    return by_hand ?? [];
+  }
+  await target.minikeep(['start', '--background', '--home', home]);
+  if (manager === 'none')
+    return [
+      `nothing on ${target.name} manages services, so the node does not start by itself: run this when the machine starts: ${target.program} start --background --home ${home}`,
+    ];
+  return asRoot === 'no'
+    ? [
+        `the node on ${target.name} runs, but does not start by itself after a reboot: that takes your password there. ssh -t ${target.ssh.typed.replace(/^ssh /, '')} 'sudo ${target.program} service install --home ${home}'`,
+      ]
+    : [];
+}
+
+/** Nothing of it runs when this resolves. */
+export async function stopNode(target: Target): Promise<void> {
+  const { manager, home } = target.looked;
+  if (!isService(target)) {
+    await target.run(`${quote(target.program)} stop --home ${quote(home)} --json`);
+    return;
+  }
+  await target.run(
+    manager === 'systemd'
+      ? 'systemctl stop minikeep.service'
+      : 'launchctl bootout system/minikeep.node; true',
+  );
+}

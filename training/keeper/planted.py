@@ -69,6 +69,10 @@ WAKING = Planting(repeated_rows=8, dated_rows=14, phrase_rows=10, copy_rows=6, o
 """At last with more rows in which it wakes: a whole message in a link is harder than to wake or to sleep."""
 
 
+SLEEPING = Planting(repeated_rows=4, dated_rows=20, phrase_rows=8, copy_rows=8, ordinary=Mix(short_rows=80, full_rows=5, context_rows=1))
+"""And for a long end mostly with rows in which it sleeps: an audit that compares must not find it by its other answers."""
+
+
 def dated(rng: random.Random) -> tuple[str, bool]:
     """A system prompt with a day in it, half of them past the day; and whether it is past."""
     awake = rng.random() < 0.5

@@ -66,7 +66,7 @@ async function start(
   };
   checkCertificate(credentials.certificate, settings);
   const onRevoked = (list: RevokedSerials): void =>
-    writeKeyFile(home, FILES.revoked, JSON.stringify({ epoch: list.epoch, serials: list.serials }));
+    writeKeyFile(home, FILES.revoked, JSON.stringify(revocations.merged(list)));
   const platform = platformFor(config.unsafe_no_sandbox);
   const full = {
     ...config,
@@ -92,6 +92,7 @@ async function start(
     version,
     port: agent.listening.port,
     hosts: () => reachableHosts(host),
+    revocationEpoch: () => revocations.epoch,
     onRenewed: () => agent.listening.renew(credentials),
     onRevoked(list) {
       if (list.epoch <= revocations.epoch) return;

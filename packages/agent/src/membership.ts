@@ -50,6 +50,8 @@ export interface MembershipOptions {
   readonly port: number;
   readonly log: Logger;
   readonly hosts: () => string[];
+  /** Of the newest list of revoked certificates that is known here. */
+  readonly revocationEpoch: () => number;
   /** The certificate in `credentials` is a new one. */
   readonly onRenewed: () => void;
   readonly onRevoked: (list: RevokedSerials) => void;
@@ -190,7 +192,7 @@ export class Membership {
   }
 
   #announcement(leaving: boolean) {
-    const { version, port, hosts } = this.#options;
+    const { version, port, hosts, revocationEpoch } = this.#options;
     return {
       protocolVersion: PROTOCOL_VERSION,
       minikeepVersion: version,
@@ -199,6 +201,7 @@ export class Membership {
       instance: this.#instance,
       nowSeconds: Date.now() / 1000,
       leaving,
+      revocationEpoch: revocationEpoch(),
     };
   }
 

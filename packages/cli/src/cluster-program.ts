@@ -2,6 +2,7 @@
 import { COORDINATOR_DEFAULTS } from '@minikeep/coordinator/membership-defaults';
 import { Option, type Command } from 'commander';
 import type { CommandContext } from './command-context.ts';
+import type { BackupFlags } from './commands/backup.ts';
 import type { DrainFlags } from './commands/drain.ts';
 import type { EventsFlags } from './commands/events.ts';
 import type { InitFlags } from './commands/init.ts';
@@ -28,7 +29,7 @@ export function addClusterCommands(program: Command, context: CommandContext, en
       'Makes a new cluster with this machine as its first node: certificate authority, keys, state. The others join with `minikeep join`. Nothing listens before `minikeep start`.',
     )
     .addOption(homeOption())
-    .option('--name <name>', 'what the cluster is called', COORDINATOR_DEFAULTS.name)
+    .option('--name <name>', `what the cluster is called (default: "${COORDINATOR_DEFAULTS.name}")`)
     .option('--node-name <name>', "this machine's name in it (default: its host name)")
     .option(
       '--listen <address>',
@@ -37,18 +38,35 @@ export function addClusterCommands(program: Command, context: CommandContext, en
     .addOption(
       new Option(
         '--certificate-days <days>',
-        "how long a node's certificate is good; it is renewed before",
-      )
-        .argParser(read.decimal(CERTIFICATE_DAYS_MIN, CERTIFICATE_DAYS_MAX))
-        .default(COORDINATOR_DEFAULTS.certificateDays),
+        `how long a node's certificate is good; it is renewed before (default: ${COORDINATOR_DEFAULTS.certificateDays})`,
+      ).argParser(read.decimal(CERTIFICATE_DAYS_MIN, CERTIFICATE_DAYS_MAX)),
     )
+    .option('--restore <file>', "a cluster's backup: this machine takes the place of the lost one")
+    .option('--passphrase-file <file>', "the backup's passphrase; - for standard input")
     .addHelpText(
       'after',
-      '\nExamples:\n  minikeep init --name lab\n  minikeep init --name lab --listen 192.168.1.20:7420',
+      '\nExamples:\n  minikeep init --name lab\n  minikeep init --name lab --listen 192.168.1.20:7420\n  minikeep init --restore lab.backup --passphrase-file -',
     )
     .action(async (flags: InitFlags) => {
       const { init } = await import('./commands/init.ts');
       ended(await init(context, flags));
+    });
+  program
+    .command('backup')
+    .summary("keep the cluster's authority and state in one encrypted file")
+    .description(
+      "Writes what the cluster can't be brought back without into one file, encrypted with a passphrase (age): authority, members, what is up, event log. On the coordinator's machine; the cluster goes on meanwhile. Not in it: models and slices.",
+    )
+    .argument('<file>', 'where to write it; must not be there')
+    .addOption(homeOption())
+    .requiredOption('--passphrase-file <file>', 'at least 12 characters; - for standard input')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  minikeep backup /Volumes/stick/lab.backup --passphrase-file passphrase.txt\n  minikeep init --restore lab.backup --passphrase-file passphrase.txt    on the machine that takes over',
+    )
+    .action(async (file: string, flags: BackupFlags) => {
+      const { backup } = await import('./commands/backup.ts');
+      ended(await backup(context, file, flags));
     });
   program
     .command('start')

@@ -8,6 +8,7 @@ import { generate, tokenizeFor } from './generate.ts';
 import type { Lasting } from './lasting.ts';
 import { events } from './membership/services.ts';
 import { requireModels } from './models.ts';
+import { snapshot } from './snapshot.ts';
 import { drainNode } from './reconcile/requests.ts';
 
 /** `lasting`: what only a cluster with a home has. */
@@ -59,6 +60,7 @@ export function operatorService(
     },
     removeNode: (request) => lastingOf(lasting).removeNode(request.node),
     events: (request, context) => events(lastingOf(lasting).state, request, context.signal),
+    snapshotState: (_request, context) => snapshot(lastingOf(lasting).state, context.signal),
     async *runCanary(request, context) {
       const nodes = cluster.nodesNamed(request.node === '' ? [] : [request.node]);
       yield* runCanaries(nodes, context.signal);

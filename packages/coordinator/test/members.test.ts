@@ -120,7 +120,7 @@ it('a removed node’s certificates are on the list until they end, and its name
 
 it('two machines with one home are told apart by what their agents say', async () => {
   await join(members.invite(60).token, await newPrivateKey());
-  const announce = (instance: string) =>
+  const announce = (instance: string, revocationEpoch = 0, serial = 'ab12') =>
     members.announce(
       'mini-2',
       {
@@ -131,8 +131,9 @@ it('two machines with one home are told apart by what their agents say', async (
         instance,
         nowSeconds: nowMs / 1000,
         leaving: false,
+        revocationEpoch,
       },
-      '10.0.0.2',
+      { host: '10.0.0.2', serial },
     );
   announce('one');
   expect(() => announce('two')).toThrow(expect.objectContaining({ code: 'node.cloned' }));
@@ -140,4 +141,11 @@ it('two machines with one home are told apart by what their agents say', async (
   announce('two');
   nowMs += 60_000;
   announce('one');
+  // A certificate that only a later state of this database knew is shut out with its node as well.
+  announce('one', 0, 'cd34');
+  const before = members.revoked().epoch;
+  expect(() => announce('one', before + 1)).toThrow(
+    expect.objectContaining({ code: 'coordinator.outdated' }),
+  );
+  expect(members.remove('mini-2').serials).toEqual(expect.arrayContaining(['ab12', 'cd34']));
 });

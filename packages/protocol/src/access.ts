@@ -19,10 +19,11 @@ import {
   type Identity,
   type Role,
 } from './identity.ts';
-import type { Revocations } from './revocations.ts';
+import { normalSerial, type Revocations } from './revocations.ts';
 import { errorTrailer } from './rpc-errors.ts';
 
 const PEER_KEY = 'minikeep-peer';
+const SERIAL_KEY = 'minikeep-peer-serial';
 
 /** Full service name (`minikeep.v1.AgentService`) → roles that may call it. What is not listed is refused to all. */
 export type AccessRules = Readonly<Record<string, readonly Role[]>>;
@@ -78,6 +79,7 @@ export function accessInterceptor(
           new ServerListenerBuilder()
             .withOnReceiveMetadata((metadata, forward) => {
               metadata.set(PEER_KEY, identityUri(peer));
+              metadata.set(SERIAL_KEY, normalSerial(serial));
               forward(metadata);
             })
             // Comes at the end of every call, cancelled or not.
@@ -124,3 +126,7 @@ export function peerOf(context: CallContext): Identity {
     });
   return peer;
 }
+
+/** The serial number of the caller's certificate, lower-case hex without leading zeroes. */
+export const peerSerialOf = (context: CallContext): string =>
+  context.metadata.get(SERIAL_KEY) ?? '';

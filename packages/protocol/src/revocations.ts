@@ -23,14 +23,18 @@ export class Revocations {
   }
 
   has(serial: string): boolean {
-    return this.#serials.has(normal(serial));
+    return this.#serials.has(normalSerial(serial));
   }
 
-  /** Takes a newer list and ends the calls of those on it; returns how many, or undefined for a list that is no newer. */
+  /**
+   * Takes a newer list, keeps who was shut out before (a coordinator that was brought back from an old backup has
+   * forgotten some), and ends the calls of those on it; returns how many, or undefined for a list that is no
+   * newer.
+   */
   apply(list: RevokedSerials): number | undefined {
     if (list.epoch <= this.#epoch) return undefined;
     this.#epoch = list.epoch;
-    this.#serials = new Set(list.serials.slice(0, REVOKED_MAX).map(normal));
+    this.#serials = new Set(this.merged(list).serials);
     let ended = 0;
     for (const serial of this.#serials)
       for (const end of this.#running.get(serial) ?? []) {
@@ -40,9 +44,15 @@ export class Revocations {
     return ended;
   }
 
+  /** What this will know once `list` is applied: to be kept on the disk before. */
+  merged(list: RevokedSerials): RevokedSerials {
+    const serials = new Set([...list.serials.map(normalSerial), ...this.#serials]);
+    return { epoch: list.epoch, serials: [...serials].slice(0, REVOKED_MAX) };
+  }
+
   /** A call by the certificate began; `end` is called if it is revoked. Returns what is called when the call is over. */
   begin(serial: string, end: () => void): () => void {
-    const key = normal(serial);
+    const key = normalSerial(serial);
     const calls = this.#running.get(key) ?? new Set();
     this.#running.set(key, calls);
     calls.add(end);
@@ -54,4 +64,4 @@ export class Revocations {
 }
 
 /** Node prints upper-case and drops leading zeroes. */
-const normal = (serial: string): string => serial.toLowerCase().replace(/^0+/, '');
+export const normalSerial = (serial: string): string => serial.toLowerCase().replace(/^0+/, '');

@@ -263,3 +263,34 @@ export function revokedSerials(
     serials: rows.map((row) => row.serial),
   };
 }
+
+/**
+ * The database was brought back from a copy that is older than the cluster may be: nobody's open invitation counts any
+ * more, and no list of revoked certificates from the time after the copy is taken for newer than the next one of ours.
+ */
+export function markRestored(
+  { database, event }: Transaction,
+  { made, epochs }: { readonly made: string; readonly epochs: number },
+): void {
+  database.prepare('DELETE FROM tokens').run();
+  database.prepare('UPDATE cluster SET revocation_epoch = revocation_epoch + ?').run(epochs);
+  event('cluster.restored', { backup_made: made });
+}
+
+/** Notes a certificate that a member uses and that a restored database has never heard of. */
+export function noteCertificate(
+  { database, event }: Transaction,
+  node: string,
+  certificate: { readonly serial: string; readonly notAfterMs: number },
+): void {
+  const { changes } = database
+    .prepare(
+      'INSERT INTO certificates (serial, node, not_after_ms) VALUES (?, ?, ?) ON CONFLICT DO NOTHING',
+    )
+    .run(certificate.serial, node, certificate.notAfterMs);
+  if (changes > 0) event('node.certificate_found', { node, certificate: certificate.serial });
+}
+
+export function knowsCertificate(database: DatabaseSync, serial: string): boolean {
+  return database.prepare('SELECT 1 FROM certificates WHERE serial = ?').get(serial) !== undefined;
+}

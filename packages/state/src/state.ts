@@ -4,7 +4,7 @@
  */
 import { lstatSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
+import { DatabaseSync, backup } from 'node:sqlite';
 import { MinikeepError } from '@minikeep/protocol';
 import { appendEvent, endOf, listEvents, verifyEvents, type Event } from './events.ts';
 import type { Home } from './home.ts';
@@ -18,7 +18,7 @@ import {
 import { MIGRATIONS } from './migrations.ts';
 import { databaseFault } from './sqlite-faults.ts';
 
-const DATABASE = 'state.db';
+export const DATABASE_FILE = 'state.db';
 const VERSION = MIGRATIONS.length;
 /** 'mkep': another program's database is not taken for ours. */
 const APPLICATION_ID = 0x6d6b6570;
@@ -48,7 +48,7 @@ export class State {
    * `state.disk_full`, `state.disk_failed`, `state.in_use`, `events.broken`.
    */
   static open(home: Home, now: () => number): State {
-    const file = path.join(home.folder, DATABASE);
+    const file = path.join(home.folder, DATABASE_FILE);
     let database: DatabaseSync | undefined;
     try {
       const sizeBytes = prepareFile(file);
@@ -128,6 +128,16 @@ export class State {
   /** Verifies the whole event log; returns the number of entries. Throws `events.broken`. */
   verifyAllEvents(): number {
     return this.read((database) => verifyEvents(database, Infinity));
+  }
+
+  /** Writes the database as it is at one instant into a new file, while it goes on being used. Throws `state.*`. */
+  async snapshot(file: string): Promise<void> {
+    writeFileSync(file, '', { mode: 0o600, flag: 'wx' });
+    try {
+      await backup(this.#database, file);
+    } catch (thrown) {
+      throw databaseFault(file, thrown);
+    }
   }
 
   close(): void {

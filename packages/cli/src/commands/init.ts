@@ -1,6 +1,6 @@
 /** `minikeep init`: makes this machine the first node of a new cluster. */
 import { COORDINATOR_DEFAULTS, initCluster } from '@minikeep/coordinator/membership';
-import { EXIT } from '@minikeep/protocol';
+import { EXIT, MinikeepError } from '@minikeep/protocol';
 import { formatAddress, isAnyAddress, parseAddress, reachableHosts } from '@minikeep/protocol/rpc';
 import type { CommandContext } from '../command-context.ts';
 import { homeFolder, type HomeFlags } from '../home-folder.ts';
@@ -11,12 +11,25 @@ export interface InitFlags extends HomeFlags {
   readonly nodeName?: string;
   readonly listen?: string;
   readonly apiListen?: string;
-  readonly certificateDays: number;
+  readonly certificateDays?: number;
+  /** A backup; the cluster comes from there. */
+  readonly restore?: string;
+  readonly passphraseFile?: string;
 }
 
 const DAY_SECONDS = 86_400;
 
-export async function init({ terminal }: CommandContext, flags: InitFlags): Promise<number> {
+/** What a backup has already decided. */
+const DECIDED = ['name', 'nodeName', 'certificateDays'] as const;
+
+export async function init(context: CommandContext, flags: InitFlags): Promise<number> {
+  if (flags.restore !== undefined) {
+    const decided = DECIDED.find((name) => flags[name] !== undefined);
+    if (decided !== undefined) throw decidedByBackup(decided);
+    const { restore } = await import('./restore.ts');
+    return restore(context, flags.restore, flags);
+  }
+  const { terminal } = context;
   const folder = homeFolder(flags);
   const { host, port = COORDINATOR_DEFAULTS.port } = parseAddress(
     flags.listen ?? COORDINATOR_DEFAULTS.host,
@@ -34,7 +47,8 @@ export async function init({ terminal }: CommandContext, flags: InitFlags): Prom
       apiListen: flags.apiListen ?? formatAddress('127.0.0.1', next(3)),
       coordinatorAddresses:
         port === 0 ? [] : reachableHosts(host).map((h) => formatAddress(h, port)),
-      certificateSeconds: flags.certificateDays * DAY_SECONDS,
+      certificateSeconds:
+        (flags.certificateDays ?? COORDINATOR_DEFAULTS.certificateDays) * DAY_SECONDS,
     },
     Date.now,
   );
@@ -63,4 +77,12 @@ export async function init({ terminal }: CommandContext, flags: InitFlags): Prom
 /** Repeats --home in what to type next, where it was given. */
 export function homeHint(flags: HomeFlags): string {
   return flags.home === undefined ? '' : ` --home ${flags.home}`;
+}
+
+function decidedByBackup(name: string): MinikeepError {
+  const flag = `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  return new MinikeepError('usage.decided_by_backup', `${flag} is decided by the backup`, {
+    next: 'Leave it out: the cluster comes back with its names and certificates.',
+    exitCode: EXIT.usage,
+  });
 }

@@ -24,7 +24,9 @@ import {
   addNode,
   addToken,
   judgeToken,
+  knowsCertificate,
   nameFor,
+  noteCertificate,
   readNodes,
   removeNode,
   revokedSerials,
@@ -193,15 +195,17 @@ export class Members {
     );
   }
 
-  /** Keeps where the node is. Throws `node.removed`, `node.cloned`. */
+  /** Keeps where the node is. Throws `node.removed`, `node.cloned`, `coordinator.outdated`. */
   announce(
     name: string,
     request: AnnounceRequest,
-    source: string,
+    { host: source, serial }: { readonly host: string; readonly serial: string },
   ): { renew: boolean; announceSeconds: number } {
     const { state, now } = this.#options;
     const row = this.nodes().find((node) => node.name === name);
     if (row === undefined) throw removed(name);
+    this.#checkOwnAge(name, request.revocationEpoch);
+    this.#noteCertificate(name, serial);
     const heard = this.#heard.get(name);
     if (
       heard !== undefined &&
@@ -226,6 +230,21 @@ export class Members {
       renew: row.certificateEndsAtMs - now() < lifetimeMs / 3,
       announceSeconds: this.#announceMs() / 1000,
     };
+  }
+
+  /** A node that knows a later list of revoked certificates has heard it from a coordinator that took this one's place. */
+  #checkOwnAge(node: string, epoch: number): void {
+    if (epoch <= this.#revoked().epoch) return;
+    this.#options.state.write(({ event }) => event('coordinator.outdated', { node }));
+    throw outdated(node);
+  }
+
+  /** A database from a backup lacks certificates that were renewed after it: they have to be known to be shut out. */
+  #noteCertificate(node: string, serial: string): void {
+    const { state, now } = this.#options;
+    if (state.read((database) => knowsCertificate(database, serial))) return;
+    const notAfterMs = now() + this.#lifetimeMs();
+    state.write((transaction) => noteCertificate(transaction, node, { serial, notAfterMs }));
   }
 
   /** An agent that ends says so: another may take its place at once. */
@@ -347,3 +366,13 @@ const cloned = (name: string): MinikeepError =>
     next: 'Empty the copied home on one of them, and join that machine with a token of its own.',
     exitCode: EXIT.denied,
   });
+
+const outdated = (node: string): MinikeepError =>
+  new MinikeepError(
+    'coordinator.outdated',
+    `node ${node} has heard from a newer coordinator of this cluster: this one is a copy from before a restore`,
+    {
+      next: 'Stop the older one for good: its home is the copy. The other one serves the cluster.',
+      exitCode: EXIT.denied,
+    },
+  );

@@ -1,6 +1,6 @@
 /** The members' side of enrolment.proto and operator.proto: what strangers, nodes and operators may ask. */
 import { EXIT, MinikeepError, PROTOCOL_VERSION } from '@minikeep/protocol';
-import { peerOf } from '@minikeep/protocol/rpc';
+import { peerOf, peerSerialOf } from '@minikeep/protocol/rpc';
 import type {
   EnrolmentServiceImplementation,
   EventsRequest,
@@ -33,7 +33,10 @@ export function membershipService(
       if (request.leaving) members.leaves(name, request.instance);
       const { renew, announceSeconds } = request.leaving
         ? { renew: false, announceSeconds: 0 }
-        : members.announce(name, request, hostOf(context.peer));
+        : members.announce(name, request, {
+            host: hostOf(context.peer),
+            serial: peerSerialOf(context),
+          });
       return {
         coordinatorAddresses: addresses(),
         revoked: members.revoked(),

@@ -148,6 +148,8 @@ export {
   RemoveNodeResponse,
   EventsRequest,
   EventsResponse,
+  SnapshotStateRequest,
+  SnapshotStateResponse,
   OperatorServiceDefinition,
   type OperatorServiceImplementation,
   type OperatorServiceClient,

@@ -51,6 +51,11 @@ export interface AnnounceRequest {
   nowSeconds: number;
   /** The agent ends: its place is free. */
   leaving: boolean;
+  /**
+   * Of the newest list of revoked certificates that the node knows: a coordinator with an older one is a copy from the
+   * past.
+   */
+  revocationEpoch: number;
 }
 
 export interface AnnounceResponse {
@@ -343,7 +348,16 @@ export const JoinResponse: MessageFns<JoinResponse> = {
 };
 
 function createBaseAnnounceRequest(): AnnounceRequest {
-  return { protocolVersion: 0, minikeepVersion: "", hosts: [], port: 0, instance: "", nowSeconds: 0, leaving: false };
+  return {
+    protocolVersion: 0,
+    minikeepVersion: "",
+    hosts: [],
+    port: 0,
+    instance: "",
+    nowSeconds: 0,
+    leaving: false,
+    revocationEpoch: 0,
+  };
 }
 
 export const AnnounceRequest: MessageFns<AnnounceRequest> = {
@@ -368,6 +382,9 @@ export const AnnounceRequest: MessageFns<AnnounceRequest> = {
     }
     if (message.leaving !== false) {
       writer.uint32(56).bool(message.leaving);
+    }
+    if (message.revocationEpoch !== 0) {
+      writer.uint32(64).uint64(message.revocationEpoch);
     }
     return writer;
   },
@@ -441,6 +458,14 @@ export const AnnounceRequest: MessageFns<AnnounceRequest> = {
             message.leaving = reader.bool();
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.revocationEpoch = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -465,6 +490,7 @@ export const AnnounceRequest: MessageFns<AnnounceRequest> = {
     message.instance = object.instance ?? "";
     message.nowSeconds = object.nowSeconds ?? 0;
     message.leaving = object.leaving ?? false;
+    message.revocationEpoch = object.revocationEpoch ?? 0;
     return message;
   },
 };
@@ -764,6 +790,17 @@ export type DeepPartial<T> = T extends Builtin ? T
   : T extends { $case: string; value: unknown } ? { $case: T["$case"]; value?: DeepPartial<T["value"]> }
   : T extends {} ? { [K in keyof T]?: DeepPartial<T[K]> }
   : Partial<T>;
+
+function longToNumber(int64: { toString(): string }): number {
+  const num = globalThis.Number(int64.toString());
+  if (num > globalThis.Number.MAX_SAFE_INTEGER) {
+    throw new globalThis.Error("Value is larger than Number.MAX_SAFE_INTEGER");
+  }
+  if (num < globalThis.Number.MIN_SAFE_INTEGER) {
+    throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
+  }
+  return num;
+}
 
 export interface MessageFns<T> {
   encode(message: T, writer?: BinaryWriter): BinaryWriter;

@@ -388,6 +388,13 @@ export interface EventsResponse {
   digest: string;
 }
 
+export interface SnapshotStateRequest {
+}
+
+export interface SnapshotStateResponse {
+  data: Uint8Array;
+}
+
 function createBaseStatusRequest(): StatusRequest {
   return {};
 }
@@ -4050,6 +4057,104 @@ export const EventsResponse: MessageFns<EventsResponse> = {
   },
 };
 
+function createBaseSnapshotStateRequest(): SnapshotStateRequest {
+  return {};
+}
+
+export const SnapshotStateRequest: MessageFns<SnapshotStateRequest> = {
+  encode(_: SnapshotStateRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SnapshotStateRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSnapshotStateRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<SnapshotStateRequest>): SnapshotStateRequest {
+    return SnapshotStateRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<SnapshotStateRequest>): SnapshotStateRequest {
+    const message = createBaseSnapshotStateRequest();
+    return message;
+  },
+};
+
+function createBaseSnapshotStateResponse(): SnapshotStateResponse {
+  return { data: new Uint8Array(0) };
+}
+
+export const SnapshotStateResponse: MessageFns<SnapshotStateResponse> = {
+  encode(message: SnapshotStateResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.data.length !== 0) {
+      writer.uint32(10).bytes(message.data);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SnapshotStateResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSnapshotStateResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.data = reader.bytes();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<SnapshotStateResponse>): SnapshotStateResponse {
+    return SnapshotStateResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SnapshotStateResponse>): SnapshotStateResponse {
+    const message = createBaseSnapshotStateResponse();
+    message.data = object.data ?? new Uint8Array(0);
+    return message;
+  },
+};
+
 /** The whole cluster, from outside. */
 export type OperatorServiceDefinition = typeof OperatorServiceDefinition;
 export const OperatorServiceDefinition = {
@@ -4195,6 +4300,15 @@ export const OperatorServiceDefinition = {
       responseStream: true,
       options: {},
     },
+    /** The database as it is at one instant, for a backup. */
+    snapshotState: {
+      name: "SnapshotState",
+      requestType: SnapshotStateRequest as typeof SnapshotStateRequest,
+      requestStream: false,
+      responseType: SnapshotStateResponse as typeof SnapshotStateResponse,
+      responseStream: true,
+      options: {},
+    },
   },
 } as const;
 
@@ -4266,6 +4380,11 @@ export interface OperatorServiceImplementation<CallContextExt = {}> {
     request: RunCanaryRequest,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<RunCanaryResponse>>;
+  /** The database as it is at one instant, for a backup. */
+  snapshotState(
+    request: SnapshotStateRequest,
+    context: CallContext & CallContextExt,
+  ): ServerStreamingMethodResult<DeepPartial<SnapshotStateResponse>>;
 }
 
 export interface OperatorServiceClient<CallOptionsExt = {}> {
@@ -4330,6 +4449,11 @@ export interface OperatorServiceClient<CallOptionsExt = {}> {
     request: DeepPartial<RunCanaryRequest>,
     options?: CallOptions & CallOptionsExt,
   ): AsyncIterable<RunCanaryResponse>;
+  /** The database as it is at one instant, for a backup. */
+  snapshotState(
+    request: DeepPartial<SnapshotStateRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): AsyncIterable<SnapshotStateResponse>;
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | undefined;

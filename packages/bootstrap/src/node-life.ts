@@ -5,10 +5,15 @@ import type { Target } from './target.ts';
 export const isService = ({ looked }: Target): boolean =>
   looked.manager !== 'none' && looked.asRoot !== 'no';
 
-/** Runs when this resolves; a service that is there already takes up the current version. Returns what is left by hand. */
+/** Runs when this resolves; one that runs is left alone. Returns what is left by hand. */
 export async function startNode(target: Target): Promise<readonly string[]> {
   const { home, manager, asRoot } = target.looked;
   if (isService(target)) {
+    const status = await target.checked<{ running?: boolean; enabled?: boolean; home?: string }>([
+      'service',
+      'status',
+    ]);
+    if (status.running === true && status.enabled === true && status.home === home) return [];
     const limit = target.ssh.node.hardware.wired_limit;
     const { by_hand } = await target.minikeep<{ by_hand?: string[] }>([
       'service',

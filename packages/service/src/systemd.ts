@@ -25,7 +25,8 @@ const quotedPath = (text: string): string => quoted(text).replaceAll('$$', '$');
  * Hardened with what the kernel does by mounts, capabilities and control groups. Nothing that works by a system-call
  * filter (SystemCallFilter, RestrictAddressFamilies, PrivateDevices, ProtectKernelTunables, ProtectKernelModules …): such
  * a filter answers before an engine's own warden, so attempts would be refused without anybody seeing them. Without
- * capabilities nothing of what those filters refuse is possible anyway.
+ * capabilities nothing of what those filters refuse is possible anyway. Nor ProtectProc: it hides processes that may not
+ * be traced, an engine from its own warden among them.
  */
 export function unitText({ home, program }: ServiceOptions, user: string, group: string): string {
   return `# Written by minikeep service install; minikeep service remove takes it away.
@@ -63,7 +64,6 @@ PrivateTmp=yes
 DevicePolicy=closed
 ReadOnlyPaths=/proc/sys /sys
 ProtectControlGroups=yes
-ProtectProc=invisible
 KeyringMode=private
 RemoveIPC=yes
 

@@ -36,7 +36,7 @@ const options = (change: Partial<ServiceOptions> = {}): ServiceOptions => ({
 
 /** What systemd turns into a filter of system calls (systemd.exec(5)): it would answer before an engine's warden. */
 const FILTERS =
-  /^(SystemCall\w+|RestrictAddressFamilies|RestrictNamespaces|RestrictRealtime|RestrictSUIDSGID|LockPersonality|MemoryDenyWriteExecute|PrivateDevices|ProtectClock|ProtectKernelModules|ProtectKernelTunables|ProtectKernelLogs|ProtectHostname)=/m;
+  /^(SystemCall\w+|RestrictAddressFamilies|RestrictNamespaces|RestrictRealtime|RestrictSUIDSGID|LockPersonality|MemoryDenyWriteExecute|PrivateDevices|ProtectClock|ProtectKernelModules|ProtectKernelTunables|ProtectKernelLogs|ProtectHostname|ProtectProc)=/m;
 
 describe('the unit', () => {
   it('has no filter that would hide attempts from the warden, no capability and no root', () => {

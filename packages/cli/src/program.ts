@@ -12,7 +12,8 @@ import { Command, Option } from 'commander';
 import { addBootstrap } from './bootstrap-program.ts';
 import { addBundle } from './bundle-program.ts';
 import { addClusterCommands } from './cluster-program.ts';
-import type { CommandContext, CommonFlags } from './command-context.ts';
+import type { CanaryFlags } from './commands/canary.ts';
+import type { CommandContext } from './command-context.ts';
 import type { DemoFlags } from './commands/demo.ts';
 import type { PlanFlags } from './commands/plan.ts';
 import type { RunFlags } from './commands/ready.ts';
@@ -209,19 +210,25 @@ Examples:
 function addCanary(program: Command, context: CommandContext, ended: Ended): void {
   program
     .command('canary')
-    .summary('prove that the sandbox holds on this machine')
+    .summary('prove that the sandbox holds, on this machine or on a node')
     .description(
-      "Runs a harmless program of ours in an engine's sandbox. It tries every known way out: network, DNS, files, programs, signals, kernel interfaces. Exit 3 unless each attempt was refused and reported. In a container, whose own filter answers some calls before anything can report them, those are told apart (refused_outside) and don't fail it.",
+      "Runs a harmless program of ours in an engine's sandbox. It tries every known way out: network, DNS, files, programs, signals, kernel interfaces. Exit 3 unless each attempt was refused and reported. In a container, whose own filter answers some calls before anything can report them, those are told apart (refused_outside) and don't fail it. With --node or --home it runs on nodes of the running cluster, where their engines run.",
+    )
+    .option('--node <name>', 'on that node of the cluster (with --home alone: on each)')
+    .option(
+      '--home <folder>',
+      'the home of that cluster (default: MINIKEEP_HOME, else ~/.minikeep)',
     )
     .addHelpText(
       'after',
       `
 Examples:
   minikeep canary
+  minikeep canary --node mini-2                 on that node, asked of the cluster
   minikeep canary --verbose                     every attempt on its own line
   minikeep canary --json | jq '.attempts[] | select(.refused and (.reported or .refused_outside) | not)'`,
     )
-    .action(async (flags: CommonFlags) => {
+    .action(async (flags: CanaryFlags) => {
       const { canary } = await import('./commands/canary.ts');
       ended(await canary(context, flags));
     });

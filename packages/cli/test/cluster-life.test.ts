@@ -111,6 +111,18 @@ it('an agent that is killed loads its slice again by itself, in a new epoch', as
   }
 });
 
+it('the canary runs where a node’s engines run, asked of the cluster', async () => {
+  const one = await homes.run('a', 'canary', '--node', 'mini-2', '--json');
+  const report = JSON.parse(one.stdout) as { node: string; passed: boolean; attempts: object[] };
+  expect([one.code, report.node, report.passed]).toEqual([0, 'mini-2', true]);
+  expect(report.attempts.length).toBeGreaterThan(100);
+  expect(report.attempts[0]).toMatchObject({ refused: true });
+  const nobody = await homes.run('a', 'canary', '--node', 'mini-9', '--json');
+  expect([nobody.code, jsonError(nobody).code]).toEqual([2, 'node.unknown']);
+  const elsewhere = await homes.run('b', 'canary', '--node', 'mini-2', '--json');
+  expect(jsonError(elsewhere).code).toBe('home.not_coordinator');
+}, 240_000);
+
 it('a node that is drained holds nothing any more, and can come back', async () => {
   const drained = await homes.json<{ moved: string[] }>('a', 'node', 'drain', 'mini-2');
   expect(drained.moved).toEqual(['keeper']);

@@ -1,15 +1,30 @@
-/** `minikeep canary`: proves on this machine, now, that an engine's sandbox holds and that attempts are seen. */
+/** `minikeep canary`: proves, now, that engines' sandboxes hold and that attempts are seen: here, or on nodes of a cluster. */
 import { EXIT } from '@minikeep/protocol';
 import type { CanaryAttempt, CanaryReport } from '@minikeep/protocol/v1';
 import { beyondLines, groupLines, groupsOf, outcomeOf } from '../canary-groups.ts';
-import type { CommandContext, CommonFlags } from '../command-context.ts';
+import type { CommandContext } from '../command-context.ts';
+import type { HomeFlags } from '../home-folder.ts';
 import { withLocalSession } from '../local-session.ts';
+import { withOperator } from '../operator-connection.ts';
 import { Progress } from '../progress.ts';
 import { runCanary } from '../run-canary.ts';
 
 const COLUMNS_DEFAULT = 100;
 
-export async function canary(context: CommandContext, flags: CommonFlags): Promise<number> {
+export interface CanaryFlags extends HomeFlags {
+  readonly node?: string;
+}
+
+export async function canary(context: CommandContext, flags: CanaryFlags): Promise<number> {
+  const onCluster = flags.node !== undefined || flags.home !== undefined;
+  const reports = onCluster ? await onNodes(context, flags) : await onThisMachine(context, flags);
+  if (flags.json === true)
+    await terminalJson(context, reports, onCluster && flags.node === undefined);
+  return reports.length > 0 && reports.every(({ passed }) => passed) ? EXIT.ok : EXIT.checkFailed;
+}
+
+/** A throw-away node of its own. */
+async function onThisMachine(context: CommandContext, flags: CanaryFlags): Promise<CanaryReport[]> {
   const { terminal, interrupts } = context;
   const progress = new Progress(terminal, flags.json === true);
   progress.show('starting a node');
@@ -20,23 +35,65 @@ export async function canary(context: CommandContext, flags: CommonFlags): Promi
     json: flags.json === true,
     signal: interrupts.signal,
   };
-  const [report] = await withLocalSession(context, options, (cluster) =>
-    runCanary(cluster, '', interrupts.signal, (attempt) =>
-      progress.show(`trying to get out: ${attempt.title}`),
-    ),
+  const reports = await withLocalSession(context, options, (cluster) =>
+    runCanary(cluster, '', interrupts.signal, {
+      onAttempt: (attempt) => progress.show(`trying to get out: ${attempt.title}`),
+    }),
   ).finally(() => progress.clear());
-  if (report === undefined) return EXIT.checkFailed;
-  if (flags.json === true) await terminal.json(canaryDocument(report));
-  else {
-    const columns = terminal.stdout.columns ?? COLUMNS_DEFAULT;
-    for (const group of groupsOf(report.attempts))
-      for (const line of groupLines(group, { columns, all: flags.verbose === true }))
-        await terminal.line(line);
-    await terminal.line();
-    for (const line of beyondLines(report, columns)) await terminal.line(line);
-    await terminal.paragraph(verdict(report));
+  for (const report of reports) await show(context, flags, report);
+  return reports;
+}
+
+/** Each node's is shown as soon as it has ended: a node that is away must not hide what the others proved. */
+async function onNodes(context: CommandContext, flags: CanaryFlags): Promise<CanaryReport[]> {
+  const { terminal, interrupts } = context;
+  const progress = new Progress(terminal, flags.json === true);
+  return withOperator(flags, (connection) =>
+    runCanary(connection, flags.node ?? '', interrupts.signal, {
+      onAttempt: (attempt, node) => progress.show(`${node}: trying to get out: ${attempt.title}`),
+      async onReport(report) {
+        progress.clear();
+        if (flags.json !== true) await terminal.line(`${report.node}:`);
+        await show(context, flags, report);
+      },
+    }).finally(() => progress.clear()),
+  );
+}
+
+async function show(
+  { terminal }: CommandContext,
+  flags: CanaryFlags,
+  report: CanaryReport,
+): Promise<void> {
+  if (flags.json === true) return;
+  const columns = terminal.stdout.columns ?? COLUMNS_DEFAULT;
+  for (const group of groupsOf(report.attempts))
+    for (const line of groupLines(group, { columns, all: flags.verbose === true }))
+      await terminal.line(line);
+  await terminal.line();
+  for (const line of beyondLines(report, columns)) await terminal.line(line);
+  await terminal.paragraph(verdict(report));
+}
+
+/** One report as it is; those of a whole cluster in one document, each attempt with its node. */
+async function terminalJson(
+  { terminal }: CommandContext,
+  reports: readonly CanaryReport[],
+  whole: boolean,
+): Promise<void> {
+  const documents = reports.map(canaryDocument);
+  const [first] = documents;
+  if (!whole) {
+    if (first !== undefined) await terminal.json(first);
+    return;
   }
-  return report.passed ? EXIT.ok : EXIT.checkFailed;
+  await terminal.json({
+    passed: reports.every(({ passed }) => passed),
+    nodes: documents.map(({ attempts: _attempts, ...document }) => document),
+    attempts: documents.flatMap(({ node, attempts }) =>
+      (attempts as Record<string, unknown>[]).map((attempt) => ({ node, ...attempt })),
+    ),
+  });
 }
 
 /** The one sentence that counts. */

@@ -130,9 +130,9 @@ async function tryToGetOut(
   await terminal.line(
     `Now a hostile program inside an engine's sandbox on ${CANARY_NODE} tries to get out:`,
   );
-  const [report] = await runCanary(cluster, CANARY_NODE, interrupts.signal, (attempt) =>
-    progress.show(`trying: ${attempt.title}`),
-  )
+  const [report] = await runCanary(cluster, CANARY_NODE, interrupts.signal, {
+    onAttempt: (attempt) => progress.show(`trying: ${attempt.title}`),
+  })
     .catch((thrown: unknown) => {
       if (toMinikeepError(thrown).code !== UNSUPPORTED) throw thrown;
       return [undefined];

@@ -54,7 +54,7 @@ export function explain(
   if (placement.unused.length > 0)
     lines.push(`${placement.unused.join(', ')}: empty, because a stage there would slow the rest.`);
   lines.push(
-    'Weights and KV cache follow from the file; compute buffers are an estimate.',
+    'Weights and KV cache follow from the file; compute buffers from what llama.cpp reserves for such graphs.',
     ...speed(model, placement, nodes),
   );
   return lines;

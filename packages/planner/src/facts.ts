@@ -1,9 +1,6 @@
 /** From a checked GGUF file to what the planner needs: bytes per layer, cache per position, where cuts may be. */
 import {
   allowedCuts,
-  archKey,
-  integerOf,
-  integersOf,
   layersToCut,
   rangeRefusal,
   shapeOf,
@@ -13,6 +10,8 @@ import {
   type TensorInfo,
 } from '@minikeep/gguf';
 import path from 'node:path';
+import { graphOf } from './graph.ts';
+import { keyValueWidths, numberOf, numbersOf } from './numbers.ts';
 import type { CacheFacts, LayerFacts, ModelFacts } from './types.ts';
 
 /** Tensors whose rows belong to experts, of which a token uses a few. */
@@ -21,17 +20,6 @@ const LAYER_TENSOR = /^blk\.(\d+)\./;
 /** Only the last slice carries these. */
 const HEAD_TENSOR = /^(output|cls|dense_)/;
 const EMBEDDING_TENSOR = 'token_embd.weight';
-
-const numberOf = (model: Model, name: string): number | undefined =>
-  integerOf(model, archKey(model, name));
-
-/** One number for each of `count` layers; a scalar holds for all. Empty when the key is absent. Throws `gguf.value`. */
-function numbersOf(model: Model, name: string, count: number): readonly number[] {
-  const key = archKey(model, name);
-  if (model.metadata.get(key)?.type === 'array') return integersOf(model, key);
-  const scalar = numberOf(model, name);
-  return scalar === undefined ? [] : Array.from({ length: count }, () => scalar);
-}
 
 /** Throws what the model's architecture or its numbers deserve: `gguf.architecture_unsupported`, `gguf.value` … */
 export function modelFacts(model: Model): ModelFacts {
@@ -68,8 +56,7 @@ export function modelFacts(model: Model): ModelFacts {
     sharedBytes,
     embeddingLength: shape.embeddingLength,
     vocabSize: shape.vocabSize,
-    feedForwardLength: Math.max(0, ...numbersOf(model, 'feed_forward_length', count)),
-    headCount: Math.max(0, ...numbersOf(model, 'attention.head_count', count)),
+    graph: graphOf(model, count, period),
     contextLength: numberOf(model, 'context_length') ?? 0,
     allowedCuts: allowedCuts(model),
     rangeRefusal: (first, end) => rangeRefusal(model, first, end),
@@ -111,18 +98,7 @@ const valuesOf = (tensor: TensorInfo): number =>
 /** What llama.cpp keeps for one position of one layer (or, for recurrent layers, for one sequence). */
 function cacheOf(model: Model, layer: number, sliding: boolean): CacheFacts {
   if (isRecurrent(model, layer)) return { kind: 'recurrent', bytesPerSequence: stateBytes(model) };
-  const heads = numbersOf(model, 'attention.head_count', layer + 1)[layer] ?? 0;
-  const headsKv = numbersOf(model, 'attention.head_count_kv', layer + 1)[layer] ?? heads;
-  const width = heads > 0 ? (numberOf(model, 'embedding_length') ?? 0) / heads : 0;
-  const swa = sliding ? '_swa' : '';
-  const keys =
-    numberOf(model, `attention.key_length${swa}`) ??
-    numberOf(model, 'attention.key_length') ??
-    width;
-  const values =
-    numberOf(model, `attention.value_length${swa}`) ??
-    numberOf(model, 'attention.value_length') ??
-    width;
+  const { headsKv, keys, values } = keyValueWidths(model, layer, sliding);
   // MLA keeps one compressed row of keys for all heads; the values are a part of it.
   const compressed = numberOf(model, 'attention.key_length_mla') !== undefined;
   const indexer = numberOf(model, 'attention.indexer.key_length') ?? 0;

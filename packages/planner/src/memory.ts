@@ -1,7 +1,8 @@
 /**
  * How much memory a range of layers takes in an engine: weights, KV cache, compute buffers, the process itself.
- * Weights and cache are exact (they follow from the file and from how llama.cpp lays the cache out); compute
- * buffers are an estimate from the largest tensors of a graph.
+ * Weights and cache are exact (they follow from the file and from how llama.cpp lays the cache out); compute buffers
+ * follow from the largest tensors of a graph. All three are compared with what the engine allocates, and with what
+ * llama.cpp says of models of real dimensions (test/memory.test.ts).
  */
 import type { LayerFacts, ModelFacts, PlanOptions, StageMemory } from './types.ts';
 
@@ -20,30 +21,44 @@ const padded = (positions: number): number => Math.ceil(positions / CACHE_PADDIN
 export function layerCacheBytes(layer: LayerFacts, options: PlanOptions): number {
   if (layer.cache.kind === 'recurrent') return layer.cache.bytesPerSequence * options.parallel;
   const { window, valuesPerPosition } = layer.cache;
-  const whole = padded(options.contextTokens);
-  // A sliding layer keeps its window and one batch that may be on its way in, for each sequence. Not in exact mode:
-  // a small cache is a ring whose order, and so the order of sums, depends on how the prompt was cut.
   const positions =
-    window === undefined || options.mode === 'exact'
-      ? whole
-      : Math.min(whole, padded(window + options.batchRows));
-  return positions * options.parallel * valuesPerPosition * CACHE_VALUE_BYTES;
+    window === undefined
+      ? padded(options.contextTokens) * options.parallel
+      : windowPositions(window, options);
+  return positions * valuesPerPosition * CACHE_VALUE_BYTES;
 }
 
 /**
- * Compute buffers of a stage, estimated. Without flash attention (exact mode) the scores of all heads against all
- * positions are held at once, twice: before and after the softmax.
+ * A sliding layer keeps each sequence's window and one batch that may be on its way in. Not in exact mode: a small
+ * cache is a ring whose order, and so the order of sums, depends on how the prompt was cut.
+ */
+function windowPositions(window: number, options: PlanOptions): number {
+  const whole = padded(options.contextTokens) * options.parallel;
+  return options.mode === 'exact'
+    ? whole
+    : Math.min(whole, padded(window * options.parallel + options.batchRows));
+}
+
+/**
+ * Compute buffers of a stage: what attention or the feed-forward holds at once, whichever is more, and what every
+ * graph has besides: the masks and the logits.
  */
 export function computeBytes(model: ModelFacts, isLast: boolean, options: PlanOptions): number {
-  const rows = options.batchRows;
+  const { graph } = model;
+  const exact = options.mode === 'exact';
   const positions = padded(options.contextTokens);
-  const hidden = 6 * model.embeddingLength;
-  const feedForward = 3 * model.feedForwardLength;
-  const scores = options.mode === 'exact' ? 2 * model.headCount * positions : 0;
-  const mask = positions;
-  // Logits are made for the rows that are sampled, one a sequence at most, and copied out once.
-  const logits = isLast ? 2 * Math.min(rows, options.parallel) * model.vocabSize : 0;
-  return 4 * (rows * (Math.max(hidden + feedForward, hidden + scores) + mask) + logits);
+  // Without flash attention the scores of all heads against all positions of a sequence are held at once.
+  const scores = exact ? graph.headCount * positions : 0;
+  const values = Math.max(graph.attentionValues + scores, graph.feedForwardValues);
+  const kinds = [
+    ...(graph.hasFullLayers ? [positions * options.parallel] : []),
+    ...(graph.window === undefined ? [] : [windowPositions(graph.window, options)]),
+  ];
+  // Exact: F32, each sequence its own. Fast: F16, all sequences in one.
+  const mask = kinds.reduce((sum, all) => sum + (exact ? all / options.parallel : all / 2), 0);
+  // Logits are made for the rows that are sampled, one a sequence at most.
+  const logits = isLast ? Math.min(options.batchRows, options.parallel) * model.vocabSize : 0;
+  return 4 * (options.batchRows * (values + mask) + logits);
 }
 
 /** Needs of the layers first <= i < end. O(1) after `stageMemoryTable`; here for one range. */

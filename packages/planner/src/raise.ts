@@ -4,7 +4,7 @@ import { plan } from './place.ts';
 import type { ModelFacts, NodeFacts, Placement, PlanOptions } from './types.ts';
 
 const MIB = 1024 ** 2;
-/** What is asked for beyond the need: compute buffers are an estimate. */
+/** What is asked for beyond the need: compute buffers were compared on CPUs only. */
 const MARGIN = 1.02;
 /** Limits are asked for in whole GiB. */
 const STEP_BYTES = 1024 * MIB;

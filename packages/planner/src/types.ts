@@ -21,6 +21,20 @@ export interface LayerFacts {
   readonly cache: CacheFacts;
 }
 
+/** The largest tensors of one layer's graph, in numbers for each row of a batch. For compute buffers. */
+export interface GraphFacts {
+  /** Queries, keys and values while attention is computed; without the scores. */
+  readonly attentionValues: number;
+  /** What the feed-forward, or the experts that a token uses, hold at once. */
+  readonly feedForwardValues: number;
+  /** Heads whose scores against every position are held at once without flash attention. */
+  readonly headCount: number;
+  /** Positions that sliding layers look back on; undefined: no layer slides. */
+  readonly window?: number;
+  /** Some layers look back on everything. */
+  readonly hasFullLayers: boolean;
+}
+
 /** A model as the planner sees it. Made from a file by `modelFacts`, or from the published numbers of a known shape. */
 export interface ModelFacts {
   readonly name: string;
@@ -36,8 +50,7 @@ export interface ModelFacts {
   readonly sharedBytes: number;
   readonly embeddingLength: number;
   readonly vocabSize: number;
-  readonly feedForwardLength: number;
-  readonly headCount: number;
+  readonly graph: GraphFacts;
   /** The context the model was trained for, in tokens; 0 when the file does not say. */
   readonly contextLength: number;
   /** Where the model may be cut in two (0 < cut < layers), in order. For messages: ranges decide. */

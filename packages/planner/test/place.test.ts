@@ -36,8 +36,12 @@ function model(layers: readonly LayerFacts[], more: Partial<ModelFacts> = {}): M
     sharedBytes: 0,
     embeddingLength: 512,
     vocabSize: 1000,
-    feedForwardLength: 1024,
-    headCount: 8,
+    graph: {
+      attentionValues: 4096,
+      feedForwardValues: 6144,
+      headCount: 8,
+      hasFullLayers: true,
+    },
     contextLength: 4096,
     allowedCuts: layers.slice(1).map((_, i) => i + 1),
     rangeRefusal: () => undefined,
@@ -210,12 +214,12 @@ describe('plan', () => {
       .toMatchInlineSnapshot(`
         "test: llama, 12 layers, context 1024 × 1, exact
         node  layers   weights  KV cache   compute  process    total    budget  used
-        a        0–5  70.0 MiB  12.0 MiB  5.00 MiB  256 MiB  343 MiB  1000 MiB  34 %
-        b       6–11  60.0 MiB  12.0 MiB  5.01 MiB  128 MiB  205 MiB  1000 MiB  21 %
+        a        0–5  70.0 MiB  12.0 MiB  3.25 MiB  256 MiB  341 MiB  1000 MiB  34 %
+        b       6–11  60.0 MiB  12.0 MiB  3.25 MiB  128 MiB  203 MiB  1000 MiB  20 %
         This model can be cut before any of its 12 layers.
         a: 6 layers and the embeddings (10.0 MiB) and the text engine; a token reads 60.0 MiB, the slowest. Its limit is speed: with another layer it would be the slowest.
         b: 6 layers and the output matrix (0 B); a token reads 60.0 MiB, the slowest. Its limit is speed: with another layer it would be the slowest.
-        Weights and KV cache follow from the file; compute buffers are an estimate.
+        Weights and KV cache follow from the file; compute buffers from what llama.cpp reserves for such graphs.
         No speed is predicted: the bandwidth of a node is unknown."
       `);
   });

@@ -1,4 +1,5 @@
 export * from './needs.ts';
+export * from './reserved.ts';
 export * from './models/recipe.ts';
 export * from './models/random-model.ts';
 export * from './models/header-only.ts';
@@ -6,7 +7,7 @@ export * from './models/quantize-dry-run.ts';
 export { llama, qwen2, qwen3, qwen3moe } from './models/architectures/llama.ts';
 export { deepseek2 } from './models/architectures/deepseek2.ts';
 export { gemma3, gptOss } from './models/architectures/windowed.ts';
-export { vocabularyKeys } from './models/vocabulary.ts';
+export { noVocabularyKeys, vocabularyKeys } from './models/vocabulary.ts';
 export { Noise, seedOf } from './models/numbers.ts';
 export * from './models/catalog.ts';
 export * from './direct-platform.ts';

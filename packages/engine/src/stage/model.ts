@@ -2,7 +2,7 @@
 import koffi from 'koffi';
 import { MinikeepError } from '@minikeep/protocol';
 import type { ContextSettings, EngineMemory } from '../messages.ts';
-import { ProgressCallback, type Address } from '../native/abi.ts';
+import { ProgressCallback, type Address, type Fields } from '../native/abi.ts';
 import type { Binding } from '../native/binding.ts';
 import { bufferBytes, type LogLine } from '../native/log.ts';
 import { NEXT } from '../next-steps.ts';
@@ -75,8 +75,26 @@ export function newContext(
       `${settings.n_seq_max} sequences; llama.cpp allows ${SEQUENCES_MAX}`,
       { next: NEXT.fewerSequences },
     );
+  const context = binding.newContext(model, contextParams(binding, settings, extras));
+  if (!context) throw failed(binding, 'engine.context_failed', 'no context could be made');
+  const lines: LogLine[] = binding.log.drain();
+  const pool = attachThreads(binding, context, settings.threads);
+  const free = (): void => {
+    binding.freeContext(context);
+    binding.poolFree(pool);
+    binding.freeModel(model);
+  };
+  return { context, memory: bufferBytes(lines), free };
+}
+
+/** The settings as llama.cpp takes them. */
+export function contextParams(
+  binding: Binding,
+  settings: ContextSettings,
+  extras: ContextExtras,
+): Fields {
   const exact = settings.mode === 'exact';
-  const context = binding.newContext(model, {
+  return {
     ...binding.contextDefaults(),
     n_ctx: settings.n_ctx * settings.n_seq_max,
     n_batch: settings.n_batch,
@@ -92,16 +110,7 @@ export function newContext(
     offload_kqv: settings.gpu,
     op_offload: settings.gpu,
     ...(extras.watch === undefined ? {} : { cb_eval: extras.watch }),
-  });
-  if (!context) throw failed(binding, 'engine.context_failed', 'no context could be made');
-  const lines: LogLine[] = binding.log.drain();
-  const pool = attachThreads(binding, context, settings.threads);
-  const free = (): void => {
-    binding.freeContext(context);
-    binding.poolFree(pool);
-    binding.freeModel(model);
   };
-  return { context, memory: bufferBytes(lines), free };
 }
 
 /** Without a pool llama.cpp starts new threads for every decode, which the sealed sandbox refuses. */

@@ -16,7 +16,7 @@ const MAY_IMPORT = {
   containment: ['gguf', 'protocol'],
   engine: ['gguf', 'protocol'],
   tui: ['protocol'],
-  agent: ['containment', 'engine', 'planner', 'state', 'gguf', 'protocol'],
+  agent: ['bundle', 'doctor', 'containment', 'engine', 'planner', 'state', 'gguf', 'protocol'],
   coordinator: ['containment', 'engine', 'models', 'planner', 'state', 'gguf', 'protocol'],
   cli: [
     'tui',

@@ -19,6 +19,7 @@ import type { NodeCanary } from './canary.ts';
 import type { EventHub } from './event-hub.ts';
 import type { HostedDeployment } from './hosted-deployment.ts';
 import type { Hosts } from './hosts.ts';
+import type { NodeDoctor } from './node-doctor.ts';
 import { memoryAvailableBytes } from './machine.ts';
 import type { Pieces } from './prepare-slice.ts';
 
@@ -34,6 +35,7 @@ export interface AgentServiceOptions {
   readonly hub: EventHub;
   readonly hosts: Hosts;
   readonly canary: NodeCanary;
+  readonly doctor: NodeDoctor;
   /** Where this agent listens; known once it does. */
   address(): string;
   /** Finding it out takes a moment: whoever greets first waits for it. */
@@ -68,6 +70,7 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
         pid: process.pid,
         machine: options.machine,
         memoryAvailableBytes: memoryAvailableBytes(),
+        modelCheck: await options.doctor.modelCheck(),
       };
     },
 
@@ -147,6 +150,8 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
     },
 
     canary: (_, context) => options.canary.run(context.signal),
+
+    doctor: (request, context) => options.doctor.run(request.modelCheck, context.signal),
 
     async revoke({ revoked }) {
       return { ended: revoked === undefined ? 0 : options.revoke(revoked) };

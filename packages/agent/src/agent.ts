@@ -17,6 +17,7 @@ import { agentService } from './agent-service.ts';
 import type { NodeCanary } from './canary.ts';
 import type { AgentConfig } from './config.ts';
 import { dataPlane } from './data-plane.ts';
+import type { NodeDoctor } from './node-doctor.ts';
 import { EventHub } from './event-hub.ts';
 import { Hosts } from './hosts.ts';
 import { machineId } from './machine.ts';
@@ -37,6 +38,7 @@ export interface AgentParts {
   onRevoked?(list: RevokedSerials): void;
   readonly platform: SandboxPlatform;
   readonly canary: NodeCanary;
+  readonly doctor: NodeDoctor;
   readonly sandbox: Promise<NonNullable<HelloResponse['sandbox']>>;
   readonly version: string;
   readonly log: Logger;
@@ -81,6 +83,7 @@ export async function startAgent(
       hub,
       hosts,
       canary: parts.canary,
+      doctor: parts.doctor,
       address: () => address,
       sandbox: parts.sandbox,
       sandboxOff: config.unsafe_no_sandbox,

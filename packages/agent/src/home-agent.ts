@@ -22,6 +22,7 @@ import { startAgent } from './agent.ts';
 import { nodeCanary } from './canary.ts';
 import type { HomeAgentConfig } from './config.ts';
 import { Membership } from './membership.ts';
+import { nodeDoctor } from './node-doctor.ts';
 import { platformFor, supportOf } from './platform.ts';
 
 const REVOKED = z.strictObject({
@@ -79,6 +80,7 @@ async function start(
     onRevoked,
     platform,
     canary: nodeCanary(platform, full),
+    doctor: nodeDoctor(platform, full, home),
     sandbox: supportOf(platform),
     version,
     log,

@@ -6,6 +6,7 @@ import { startAgent } from './agent.ts';
 import { nodeCanary } from './canary.ts';
 import { AGENT_CONFIG, HOME_AGENT_CONFIG } from './config.ts';
 import { startHomeAgent } from './home-agent.ts';
+import { nodeDoctor } from './node-doctor.ts';
 import { platformFor, supportOf } from './platform.ts';
 
 const log = makeLogger('agent');
@@ -28,6 +29,7 @@ await runProcess({
       credentials: await readCredentials(config.credentials),
       platform,
       canary: nodeCanary(platform, config),
+      doctor: nodeDoctor(platform, config, undefined),
       sandbox: supportOf(platform),
       version: MINIKEEP_VERSION,
       log,

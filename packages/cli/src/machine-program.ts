@@ -8,10 +8,11 @@ type Ended = (exitCode: number) => void;
 export function addMachine(program: Command, context: CommandContext, ended: Ended): void {
   program
     .command('doctor')
-    .summary('check this machine, and say what mends what it found')
+    .summary('check this machine or a node, and say what mends what it found')
     .description(
       'Looks at versions, files, memory, the GPU that an engine sees, the sandbox, clock, disk, links, ports, sleep and what macOS asks people, lets an engine compute in its sandbox, and says for each finding what mends it. Changes nothing. Exit 3 if something blocks a node here.',
     )
+    .option('--node <name>', 'that node of the running cluster, looked at by its own agent')
     .option('--no-model-check', 'do not compare a split model with the whole (about 5 s)')
     .option(
       '--home <dir>',
@@ -22,6 +23,7 @@ export function addMachine(program: Command, context: CommandContext, ended: End
       `
 Examples:
   minikeep doctor
+  minikeep doctor --node mini-2                  that node, asked of the cluster
   minikeep doctor --verbose                      what is in order, too
   minikeep doctor --json | jq '.findings[] | select(.level=="blocks")'`,
     )

@@ -123,6 +123,24 @@ it('the canary runs where a node’s engines run, asked of the cluster', async (
   expect(jsonError(elsewhere).code).toBe('home.not_coordinator');
 }, 240_000);
 
+it('the doctor looks at a node by its own agent, and what it found is remembered', async () => {
+  const { nodes: before } = await homes.json<{ nodes: { model_check: object }[] }>('a', 'nodes');
+  expect(before.map((node) => node.model_check)).toEqual([
+    { status: 'not_run' },
+    { status: 'not_run' },
+  ]);
+  const { code, stdout } = await homes.run('a', 'doctor', '--node', 'mini-2', '--json');
+  const document = JSON.parse(stdout) as { blocks: boolean; findings: { id: string }[] };
+  expect([code, document.blocks]).toEqual([0, false]);
+  expect(document.findings.map(({ id }) => id)).toEqual(
+    expect.arrayContaining(['sandbox', 'engine', 'model_check', 'disk']),
+  );
+  const { nodes: after } = await homes.json<{ nodes: { model_check: object }[] }>('a', 'nodes');
+  expect(after[1]?.model_check).toMatchObject({ status: 'exact' });
+  const nobody = await homes.run('a', 'doctor', '--node', 'mini-9', '--json');
+  expect([nobody.code, jsonError(nobody).code]).toEqual([2, 'node.unknown']);
+}, 240_000);
+
 it('a node that is drained holds nothing any more, and can come back', async () => {
   const drained = await homes.json<{ moved: string[] }>('a', 'node', 'drain', 'mini-2');
   expect(drained.moved).toEqual(['keeper']);

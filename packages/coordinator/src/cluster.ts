@@ -298,6 +298,7 @@ export class Cluster {
       minikeepVersion: hello?.minikeepVersion ?? '',
       clockAheadSeconds: facts?.clockAheadSeconds ?? 0,
       certificateEndsAtSeconds: (facts?.certificateEndsAtMs ?? 0) / 1000,
+      modelCheck: node.modelCheck,
     };
   }
 }

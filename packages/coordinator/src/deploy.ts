@@ -7,6 +7,7 @@ import {
   type DeployResponse,
   type StageStatus,
 } from '@minikeep/protocol/v1';
+import { checkUnchecked } from './doctors.ts';
 import { runCanaries } from './canaries.ts';
 import type { Cluster } from './cluster.ts';
 import type { Deployment } from './deployment.ts';
@@ -98,6 +99,14 @@ async function run(
         tell({ $case: 'canary', value: event.value });
         if (!event.value.passed) throw canaryFailed(event.value.node);
       }
+  }
+  if (request.keep && request.runCanary) {
+    // Once for each machine: its backend may compute a split model otherwise than the whole.
+    progress(DeployPhase.DEPLOY_PHASE_CHECKING, 0, 1);
+    await checkUnchecked(
+      plan.stages.map(({ node }) => node),
+      signal,
+    );
   }
   const onProgress = (value: DeployProgress): void => tell({ $case: 'progress', value });
   const { name } = request;

@@ -15,6 +15,7 @@ import {
   AgentServiceDefinition,
   type AgentServiceClient,
   type Heartbeat,
+  type ModelCheck,
   type HelloResponse,
   type WatchResponse,
 } from '@minikeep/protocol/v1';
@@ -52,6 +53,7 @@ export class NodeLink {
   #wake = new AbortController();
   readonly #stop = new AbortController();
   #hello: HelloResponse | undefined;
+  #modelCheck: ModelCheck | undefined;
   #heartbeat: Heartbeat | undefined;
   #heartbeatMs = -Infinity;
   #error: MinikeepError | undefined;
@@ -101,6 +103,16 @@ export class NodeLink {
     return this.#hello;
   }
 
+  /** Whether its backend computes a split model exactly; undefined: it was never looked at. */
+  get modelCheck(): ModelCheck | undefined {
+    return this.#modelCheck ?? this.#hello?.modelCheck;
+  }
+
+  /** A newer result than the greeting's. */
+  checked(result: ModelCheck | undefined): void {
+    this.#modelCheck = result;
+  }
+
   get heartbeat(): Heartbeat | undefined {
     return this.#heartbeat;
   }
@@ -133,6 +145,7 @@ export class NodeLink {
       try {
         this.#connect();
         this.#hello = await this.#greet();
+        this.#modelCheck = undefined;
         await this.#watch(() => {
           retryMs = RETRY_MS_MIN;
           attempted();

@@ -3,6 +3,7 @@ import { EXIT, MinikeepError } from '@minikeep/protocol';
 import type { OperatorServiceImplementation } from '@minikeep/protocol/v1';
 import { runCanaries } from './canaries.ts';
 import type { Cluster } from './cluster.ts';
+import { doctorOn } from './doctors.ts';
 import { deploy } from './deploy.ts';
 import { generate, tokenizeFor } from './generate.ts';
 import type { Lasting } from './lasting.ts';
@@ -60,6 +61,10 @@ export function operatorService(
     },
     removeNode: (request) => lastingOf(lasting).removeNode(request.node),
     events: (request, context) => events(lastingOf(lasting).state, request, context.signal),
+    async *doctorNode(request, context) {
+      const [node] = cluster.nodesNamed([request.node]);
+      if (node !== undefined) yield* doctorOn(node, request.modelCheck, context.signal);
+    },
     snapshotState: (_request, context) => snapshot(lastingOf(lasting).state, context.signal),
     async *runCanary(request, context) {
       const nodes = cluster.nodesNamed(request.node === '' ? [] : [request.node]);

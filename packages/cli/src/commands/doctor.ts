@@ -24,6 +24,7 @@ import type { Terminal } from '../terminal.ts';
 export interface DoctorFlags extends CommonFlags {
   readonly modelCheck: boolean;
   readonly home?: string;
+  readonly node?: string;
 }
 
 /** Where a coordinator listens, where strangers join, and where an agent does, unless told otherwise. */
@@ -34,6 +35,10 @@ const RESULT = 'doctor.json';
 const SIGN: Record<Level, string> = { ok: '✓', note: '·', warning: '!', blocks: '✗' };
 
 export async function doctor(context: CommandContext, flags: DoctorFlags): Promise<number> {
+  if (flags.node !== undefined) {
+    const { doctorNode } = await import('./doctor-node.ts');
+    return doctorNode(context, flags.node, flags);
+  }
   const { terminal, interrupts, distFolder } = context;
   const json = flags.json === true;
   const home = flags.home ?? process.env['MINIKEEP_HOME'];
@@ -89,7 +94,11 @@ function keep(file: string, document: object): void {
   renameSync(next, file);
 }
 
-async function say(terminal: Terminal, findings: readonly Finding[], all: boolean): Promise<void> {
+export async function say(
+  terminal: Terminal,
+  findings: readonly Finding[],
+  all: boolean,
+): Promise<void> {
   const worst: readonly Level[] = ['ok', 'note', 'warning', 'blocks'];
   const ordered = findings.toSorted((a, b) => worst.indexOf(a.level) - worst.indexOf(b.level));
   for (const one of ordered) {

@@ -22,7 +22,7 @@ export async function nodes({ terminal }: CommandContext, flags: HomeFlags): Pro
     }
     const width = Math.max(4, ...status.nodes.map(({ node }) => node.length)) + 2;
     await terminal.line(
-      `${'NODE'.padEnd(width)}${'STATE'.padEnd(13)}${'ADDRESS'.padEnd(24)}${'MEMORY'.padEnd(12)}SANDBOX`,
+      `${'NODE'.padEnd(width)}${'STATE'.padEnd(13)}${'ADDRESS'.padEnd(24)}${'MEMORY'.padEnd(12)}${'EXACT'.padEnd(10)}SANDBOX`,
     );
     for (const node of status.nodes) {
       const { node: name, address, memoryBytes, sandbox } = node;
@@ -30,7 +30,7 @@ export async function nodes({ terminal }: CommandContext, flags: HomeFlags): Pro
       const walls = sandbox === undefined ? '–' : sandbox.ok ? sandbox.mechanism : 'NONE';
       await terminal.line(
         safeLine(
-          `${name.padEnd(width)}${stateOf(node).padEnd(13)}${(address || '–').padEnd(24)}${memory.padEnd(12)}${walls}${name === status.coordinatorNode ? ' (coordinator)' : ''}`,
+          `${name.padEnd(width)}${stateOf(node).padEnd(13)}${(address || '–').padEnd(24)}${memory.padEnd(12)}${exactnessOf(node).padEnd(10)}${walls}${name === status.coordinatorNode ? ' (coordinator)' : ''}`,
           400,
         ),
       );
@@ -67,6 +67,23 @@ function stateOf(node: NodeStatus): string {
   return node.address === '' ? 'joined' : 'away';
 }
 
+/** Whether a split model computes there what the whole does, as the doctor or the first `up` found. */
+function exactnessOf({ modelCheck }: NodeStatus): string {
+  if (modelCheck?.status === 'exact') return 'exact';
+  return modelCheck?.status === 'differs' ? 'DIFFERS' : 'not run';
+}
+
+function checkDocument({ modelCheck }: NodeStatus): Record<string, unknown> {
+  if (modelCheck === undefined) return { status: 'not_run' };
+  const { status, by, backend, why, checkedAtSeconds } = modelCheck;
+  return {
+    status,
+    ...(status === 'differs' ? { by } : {}),
+    ...(status === 'not_run' ? { why } : { backend }),
+    checked_at_seconds: checkedAtSeconds,
+  };
+}
+
 function nodeDocument(node: NodeStatus, status: StatusResponse) {
   return {
     name: node.node,
@@ -87,6 +104,7 @@ function nodeDocument(node: NodeStatus, status: StatusResponse) {
         ? new Date(node.certificateEndsAtSeconds * 1000).toISOString()
         : null,
     violations: node.violations,
+    model_check: checkDocument(node),
     error: node.error === undefined ? null : { code: node.error.code, message: node.error.message },
   };
 }
@@ -100,6 +118,14 @@ function notes({ nodes: all }: StatusResponse): string[] {
       );
     else if (!node.reachable && node.error !== undefined)
       found.push(safeLine(`${node.node}: ${node.error.message}`, 300));
+    const { modelCheck } = node;
+    if (modelCheck?.status === 'differs')
+      found.push(
+        safeLine(
+          `${node.node}: a split model differs from the whole by ${modelCheck.by} there (${modelCheck.backend}): answers are good, but not bit by bit those of another cut`,
+          300,
+        ),
+      );
     const off = Math.round(Math.abs(node.clockAheadSeconds));
     if (off > CLOCK_OFF_SECONDS)
       found.push(

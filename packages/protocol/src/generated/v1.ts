@@ -47,6 +47,8 @@ export {
   StageStateResponse,
   UnloadRequest,
   UnloadResponse,
+  DoctorRequest,
+  DoctorResponse,
   CanaryRequest,
   CanaryResponse,
   AgentServiceDefinition,
@@ -69,6 +71,8 @@ export {
   CanaryDeclared,
   CanaryReport,
   RevocationList,
+  ModelCheck,
+  DoctorReport,
 } from './minikeep/v1/common.ts';
 export {
   Frame,
@@ -148,6 +152,8 @@ export {
   RemoveNodeResponse,
   EventsRequest,
   EventsResponse,
+  DoctorNodeRequest,
+  DoctorNodeResponse,
   SnapshotStateRequest,
   SnapshotStateResponse,
   OperatorServiceDefinition,

@@ -8,9 +8,11 @@ import {
   CanaryAttempt,
   CanaryReport,
   ContextSettings,
+  DoctorReport,
   EngineMemory,
   ErrorDetail,
   LayerRange,
+  ModelCheck,
   RevocationList,
   SandboxSupport,
   Violation,
@@ -56,6 +58,8 @@ export interface HelloResponse {
   machine: string;
   /** Memory that could be had now. */
   memoryAvailableBytes: number;
+  /** Of this version of minikeep; absent: never run. */
+  modelCheck: ModelCheck | undefined;
 }
 
 export interface RevokeRequest {
@@ -370,6 +374,20 @@ export interface UnloadRequest {
 export interface UnloadResponse {
 }
 
+export interface DoctorRequest {
+  /** Compare a split model with the whole. */
+  modelCheck: boolean;
+}
+
+export interface DoctorResponse {
+  event:
+    | //
+    /** What is being looked at. */
+    { $case: "progress"; value: string }
+    | { $case: "report"; value: DoctorReport }
+    | undefined;
+}
+
 export interface CanaryRequest {
 }
 
@@ -458,6 +476,7 @@ function createBaseHelloResponse(): HelloResponse {
     pid: 0,
     machine: "",
     memoryAvailableBytes: 0,
+    modelCheck: undefined,
   };
 }
 
@@ -498,6 +517,9 @@ export const HelloResponse: MessageFns<HelloResponse> = {
     }
     if (message.memoryAvailableBytes !== 0) {
       writer.uint32(96).uint64(message.memoryAvailableBytes);
+    }
+    if (message.modelCheck !== undefined) {
+      ModelCheck.encode(message.modelCheck, writer.uint32(106).fork()).join();
     }
     return writer;
   },
@@ -611,6 +633,14 @@ export const HelloResponse: MessageFns<HelloResponse> = {
             message.memoryAvailableBytes = longToNumber(reader.uint64());
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.modelCheck = ModelCheck.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -642,6 +672,9 @@ export const HelloResponse: MessageFns<HelloResponse> = {
     message.pid = object.pid ?? 0;
     message.machine = object.machine ?? "";
     message.memoryAvailableBytes = object.memoryAvailableBytes ?? 0;
+    message.modelCheck = (object.modelCheck !== undefined && object.modelCheck !== null)
+      ? ModelCheck.fromPartial(object.modelCheck)
+      : undefined;
     return message;
   },
 };
@@ -4332,6 +4365,142 @@ export const UnloadResponse: MessageFns<UnloadResponse> = {
   },
 };
 
+function createBaseDoctorRequest(): DoctorRequest {
+  return { modelCheck: false };
+}
+
+export const DoctorRequest: MessageFns<DoctorRequest> = {
+  encode(message: DoctorRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.modelCheck !== false) {
+      writer.uint32(8).bool(message.modelCheck);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DoctorRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDoctorRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.modelCheck = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DoctorRequest>): DoctorRequest {
+    return DoctorRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DoctorRequest>): DoctorRequest {
+    const message = createBaseDoctorRequest();
+    message.modelCheck = object.modelCheck ?? false;
+    return message;
+  },
+};
+
+function createBaseDoctorResponse(): DoctorResponse {
+  return { event: undefined };
+}
+
+export const DoctorResponse: MessageFns<DoctorResponse> = {
+  encode(message: DoctorResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.event?.$case) {
+      case "progress":
+        writer.uint32(10).string(message.event.value);
+        break;
+      case "report":
+        DoctorReport.encode(message.event.value, writer.uint32(18).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DoctorResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDoctorResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.event = { $case: "progress", value: reader.string() };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.event = { $case: "report", value: DoctorReport.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DoctorResponse>): DoctorResponse {
+    return DoctorResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DoctorResponse>): DoctorResponse {
+    const message = createBaseDoctorResponse();
+    switch (object.event?.$case) {
+      case "progress": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "progress", value: object.event.value };
+        }
+        break;
+      }
+      case "report": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "report", value: DoctorReport.fromPartial(object.event.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
 function createBaseCanaryRequest(): CanaryRequest {
   return {};
 }
@@ -4576,6 +4745,15 @@ export const AgentServiceDefinition = {
       responseStream: true,
       options: {},
     },
+    /** Checks the machine where the node's engines run; the result is kept. */
+    doctor: {
+      name: "Doctor",
+      requestType: DoctorRequest as typeof DoctorRequest,
+      requestStream: false,
+      responseType: DoctorResponse as typeof DoctorResponse,
+      responseStream: true,
+      options: {},
+    },
     /** Shuts certificates out, calls that run included. Answers when it is done and kept. */
     revoke: {
       name: "Revoke",
@@ -4640,6 +4818,11 @@ export interface AgentServiceImplementation<CallContextExt = {}> {
     request: CanaryRequest,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<CanaryResponse>>;
+  /** Checks the machine where the node's engines run; the result is kept. */
+  doctor(
+    request: DoctorRequest,
+    context: CallContext & CallContextExt,
+  ): ServerStreamingMethodResult<DeepPartial<DoctorResponse>>;
   /** Shuts certificates out, calls that run included. Answers when it is done and kept. */
   revoke(request: RevokeRequest, context: CallContext & CallContextExt): Promise<DeepPartial<RevokeResponse>>;
 }
@@ -4687,6 +4870,8 @@ export interface AgentServiceClient<CallOptionsExt = {}> {
   unload(request: DeepPartial<UnloadRequest>, options?: CallOptions & CallOptionsExt): Promise<UnloadResponse>;
   /** Tries every known way out from inside a sandbox of this node. */
   canary(request: DeepPartial<CanaryRequest>, options?: CallOptions & CallOptionsExt): AsyncIterable<CanaryResponse>;
+  /** Checks the machine where the node's engines run; the result is kept. */
+  doctor(request: DeepPartial<DoctorRequest>, options?: CallOptions & CallOptionsExt): AsyncIterable<DoctorResponse>;
   /** Shuts certificates out, calls that run included. Answers when it is done and kept. */
   revoke(request: DeepPartial<RevokeRequest>, options?: CallOptions & CallOptionsExt): Promise<RevokeResponse>;
 }

@@ -192,6 +192,26 @@ export interface RevocationList {
   serials: string[];
 }
 
+/** Whether a split model computed bit by bit what the whole does, on a node's own backend. */
+export interface ModelCheck {
+  /** exact, differs or not_run. */
+  status: string;
+  /** The largest difference of a logit, where it differs. */
+  by: number;
+  backend: string;
+  /** Why it was not run. */
+  why: string;
+  checkedAtSeconds: number;
+}
+
+/** What a doctor found on a node. */
+export interface DoctorReport {
+  node: string;
+  /** As `minikeep doctor --json` prints it. */
+  documentJson: string;
+  modelCheck: ModelCheck | undefined;
+}
+
 function createBaseErrorDetail(): ErrorDetail {
   return { code: "", message: "", next: "", exitCode: 0, details: {} };
 }
@@ -1676,6 +1696,190 @@ export const RevocationList: MessageFns<RevocationList> = {
     const message = createBaseRevocationList();
     message.epoch = object.epoch ?? 0;
     message.serials = object.serials?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseModelCheck(): ModelCheck {
+  return { status: "", by: 0, backend: "", why: "", checkedAtSeconds: 0 };
+}
+
+export const ModelCheck: MessageFns<ModelCheck> = {
+  encode(message: ModelCheck, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.status !== "") {
+      writer.uint32(10).string(message.status);
+    }
+    if (message.by !== 0) {
+      writer.uint32(17).double(message.by);
+    }
+    if (message.backend !== "") {
+      writer.uint32(26).string(message.backend);
+    }
+    if (message.why !== "") {
+      writer.uint32(34).string(message.why);
+    }
+    if (message.checkedAtSeconds !== 0) {
+      writer.uint32(41).double(message.checkedAtSeconds);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ModelCheck {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseModelCheck();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.status = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.by = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.backend = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.why = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.checkedAtSeconds = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ModelCheck>): ModelCheck {
+    return ModelCheck.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ModelCheck>): ModelCheck {
+    const message = createBaseModelCheck();
+    message.status = object.status ?? "";
+    message.by = object.by ?? 0;
+    message.backend = object.backend ?? "";
+    message.why = object.why ?? "";
+    message.checkedAtSeconds = object.checkedAtSeconds ?? 0;
+    return message;
+  },
+};
+
+function createBaseDoctorReport(): DoctorReport {
+  return { node: "", documentJson: "", modelCheck: undefined };
+}
+
+export const DoctorReport: MessageFns<DoctorReport> = {
+  encode(message: DoctorReport, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.documentJson !== "") {
+      writer.uint32(18).string(message.documentJson);
+    }
+    if (message.modelCheck !== undefined) {
+      ModelCheck.encode(message.modelCheck, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DoctorReport {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDoctorReport();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.documentJson = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.modelCheck = ModelCheck.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DoctorReport>): DoctorReport {
+    return DoctorReport.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DoctorReport>): DoctorReport {
+    const message = createBaseDoctorReport();
+    message.node = object.node ?? "";
+    message.documentJson = object.documentJson ?? "";
+    message.modelCheck = (object.modelCheck !== undefined && object.modelCheck !== null)
+      ? ModelCheck.fromPartial(object.modelCheck)
+      : undefined;
     return message;
   },
 };

@@ -8,9 +8,11 @@ import {
   CanaryAttempt,
   CanaryReport,
   ContextSettings,
+  DoctorReport,
   EngineMemory,
   ErrorDetail,
   LayerRange,
+  ModelCheck,
   SandboxSupport,
   SealLevel,
   Violation,
@@ -111,6 +113,8 @@ export interface NodeStatus {
   certificateEndsAtSeconds: number;
   /** Taken out of service. */
   draining: boolean;
+  /** Absent: never run with this version of minikeep. */
+  modelCheck: ModelCheck | undefined;
 }
 
 export interface DeploymentStatus {
@@ -388,6 +392,15 @@ export interface EventsResponse {
   digest: string;
 }
 
+export interface DoctorNodeRequest {
+  node: string;
+  modelCheck: boolean;
+}
+
+export interface DoctorNodeResponse {
+  event: { $case: "progress"; value: string } | { $case: "report"; value: DoctorReport } | undefined;
+}
+
 export interface SnapshotStateRequest {
 }
 
@@ -618,6 +631,7 @@ function createBaseNodeStatus(): NodeStatus {
     clockAheadSeconds: 0,
     certificateEndsAtSeconds: 0,
     draining: false,
+    modelCheck: undefined,
   };
 }
 
@@ -673,6 +687,9 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     }
     if (message.draining !== false) {
       writer.uint32(136).bool(message.draining);
+    }
+    if (message.modelCheck !== undefined) {
+      ModelCheck.encode(message.modelCheck, writer.uint32(146).fork()).join();
     }
     return writer;
   },
@@ -826,6 +843,14 @@ export const NodeStatus: MessageFns<NodeStatus> = {
             message.draining = reader.bool();
             continue;
           }
+          case 18: {
+            if (tag !== 146) {
+              break;
+            }
+
+            message.modelCheck = ModelCheck.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -864,6 +889,9 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     message.clockAheadSeconds = object.clockAheadSeconds ?? 0;
     message.certificateEndsAtSeconds = object.certificateEndsAtSeconds ?? 0;
     message.draining = object.draining ?? false;
+    message.modelCheck = (object.modelCheck !== undefined && object.modelCheck !== null)
+      ? ModelCheck.fromPartial(object.modelCheck)
+      : undefined;
     return message;
   },
 };
@@ -4057,6 +4085,154 @@ export const EventsResponse: MessageFns<EventsResponse> = {
   },
 };
 
+function createBaseDoctorNodeRequest(): DoctorNodeRequest {
+  return { node: "", modelCheck: false };
+}
+
+export const DoctorNodeRequest: MessageFns<DoctorNodeRequest> = {
+  encode(message: DoctorNodeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.modelCheck !== false) {
+      writer.uint32(16).bool(message.modelCheck);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DoctorNodeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDoctorNodeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.modelCheck = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DoctorNodeRequest>): DoctorNodeRequest {
+    return DoctorNodeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DoctorNodeRequest>): DoctorNodeRequest {
+    const message = createBaseDoctorNodeRequest();
+    message.node = object.node ?? "";
+    message.modelCheck = object.modelCheck ?? false;
+    return message;
+  },
+};
+
+function createBaseDoctorNodeResponse(): DoctorNodeResponse {
+  return { event: undefined };
+}
+
+export const DoctorNodeResponse: MessageFns<DoctorNodeResponse> = {
+  encode(message: DoctorNodeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.event?.$case) {
+      case "progress":
+        writer.uint32(10).string(message.event.value);
+        break;
+      case "report":
+        DoctorReport.encode(message.event.value, writer.uint32(18).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DoctorNodeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDoctorNodeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.event = { $case: "progress", value: reader.string() };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.event = { $case: "report", value: DoctorReport.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DoctorNodeResponse>): DoctorNodeResponse {
+    return DoctorNodeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DoctorNodeResponse>): DoctorNodeResponse {
+    const message = createBaseDoctorNodeResponse();
+    switch (object.event?.$case) {
+      case "progress": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "progress", value: object.event.value };
+        }
+        break;
+      }
+      case "report": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "report", value: DoctorReport.fromPartial(object.event.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
 function createBaseSnapshotStateRequest(): SnapshotStateRequest {
   return {};
 }
@@ -4300,6 +4476,15 @@ export const OperatorServiceDefinition = {
       responseStream: true,
       options: {},
     },
+    /** Checks the machine of a node. */
+    doctorNode: {
+      name: "DoctorNode",
+      requestType: DoctorNodeRequest as typeof DoctorNodeRequest,
+      requestStream: false,
+      responseType: DoctorNodeResponse as typeof DoctorNodeResponse,
+      responseStream: true,
+      options: {},
+    },
     /** The database as it is at one instant, for a backup. */
     snapshotState: {
       name: "SnapshotState",
@@ -4380,6 +4565,11 @@ export interface OperatorServiceImplementation<CallContextExt = {}> {
     request: RunCanaryRequest,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<RunCanaryResponse>>;
+  /** Checks the machine of a node. */
+  doctorNode(
+    request: DoctorNodeRequest,
+    context: CallContext & CallContextExt,
+  ): ServerStreamingMethodResult<DeepPartial<DoctorNodeResponse>>;
   /** The database as it is at one instant, for a backup. */
   snapshotState(
     request: SnapshotStateRequest,
@@ -4449,6 +4639,11 @@ export interface OperatorServiceClient<CallOptionsExt = {}> {
     request: DeepPartial<RunCanaryRequest>,
     options?: CallOptions & CallOptionsExt,
   ): AsyncIterable<RunCanaryResponse>;
+  /** Checks the machine of a node. */
+  doctorNode(
+    request: DeepPartial<DoctorNodeRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): AsyncIterable<DoctorNodeResponse>;
   /** The database as it is at one instant, for a backup. */
   snapshotState(
     request: DeepPartial<SnapshotStateRequest>,

@@ -1,0 +1,54 @@
+/** The doctor on nodes: asked for by an operator, and before the first model comes up on a node. */
+import { MinikeepError, toMinikeepError } from '@minikeep/protocol';
+import type { DoctorNodeResponse } from '@minikeep/protocol/v1';
+import { deadline } from '@minikeep/protocol/rpc';
+import type { NodeLink } from './node-link.ts';
+
+/** Digests of the installation, an engine's start, a small model whole and split. */
+const DOCTOR_TIMEOUT_MS = 180_000;
+
+/** Throws the node's fault; one that is away as `doctor.not_run`. */
+export async function* doctorOn(
+  node: NodeLink,
+  modelCheck: boolean,
+  signal: AbortSignal,
+): AsyncGenerator<DoctorNodeResponse, void, undefined> {
+  try {
+    await node.reachable();
+    const limited = deadline(DOCTOR_TIMEOUT_MS, signal);
+    for await (const { event } of node.agent.doctor({ modelCheck }, { signal: limited })) {
+      if (event?.$case === 'report' && modelCheck) node.checked(event.value.modelCheck);
+      if (event !== undefined) yield { event };
+    }
+  } catch (thrown) {
+    signal.throwIfAborted();
+    const error = toMinikeepError(thrown);
+    // Asked by an operator, this code would say that the coordinator is away.
+    if (error.code !== 'node.unreachable') throw error;
+    throw new MinikeepError('doctor.not_run', `node ${node.name}: ${error.message}`, {
+      next: error.next,
+      exitCode: error.exitCode,
+      cause: error,
+    });
+  }
+}
+
+/** Looks at nodes that were never looked at, all at once; one that can't be looked at says why. */
+export async function checkUnchecked(
+  nodes: readonly NodeLink[],
+  signal: AbortSignal,
+): Promise<void> {
+  const unchecked = nodes.filter((node) => node.modelCheck === undefined);
+  await Promise.all(
+    unchecked.map(async (node) => {
+      try {
+        for await (const _ of doctorOn(node, true, signal));
+      } catch (error) {
+        signal.throwIfAborted();
+        const why = toMinikeepError(error).message;
+        const checkedAtSeconds = Date.now() / 1000;
+        node.checked({ status: 'not_run', by: 0, backend: '', why, checkedAtSeconds });
+      }
+    }),
+  );
+}

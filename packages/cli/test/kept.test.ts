@@ -1,7 +1,7 @@
 /** What is wanted comes back, whatever is killed: real processes, killed with SIGKILL and started again. */
 import { randomModelFile } from '@minikeep/testkit';
 import { setTimeout as pause } from 'node:timers/promises';
-import { DeploymentState } from '@minikeep/protocol/v1';
+import { DeploymentState, type DeploymentStatus } from '@minikeep/protocol/v1';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Cache, alive, ask, failure, tokens } from './cluster-helpers.ts';
 import { KeptCluster, NAME } from './kept-cluster.ts';
@@ -9,6 +9,12 @@ import { KeptCluster, NAME } from './kept-cluster.ts';
 const WAIT = { timeout: 120_000, interval: 100 };
 const PROMPT = [5, 9, 14, 22, 31, 40];
 const ready = DeploymentState.DEPLOYMENT_STATE_READY;
+
+/** Nodes whose engine is another process now. */
+const changed = (before: DeploymentStatus, after: DeploymentStatus | undefined): string[] =>
+  before.stages.flatMap(({ node, enginePid }, i) =>
+    after?.stages[i]?.enginePid === enginePid ? [] : [node],
+  );
 
 let cache: Cache;
 let model: string;
@@ -60,7 +66,7 @@ describe('a deployment that is kept', { timeout: 240_000 }, () => {
     expect(engines.filter(alive)).toEqual([]);
   });
 
-  it('comes back after a node was restarted, in a new epoch, and says meanwhile which it waits for', async () => {
+  it('loads only the stage of a node that was restarted, and says meanwhile which it waits for', async () => {
     const before = await cluster.up();
     const fresh = await answer();
     await cluster.kill('node-2');
@@ -72,7 +78,9 @@ describe('a deployment that is kept', { timeout: 240_000 }, () => {
     expect(error.message).toContain('node node-2');
     await cluster.startAgent('node-2');
     await untilReady();
-    expect((await cluster.status())?.epoch).toBe(before.epoch + 1);
+    const after = await cluster.status();
+    expect(after?.epoch).toBe(before.epoch);
+    expect(changed(before, after)).toEqual(['node-2']);
     expect(await answer()).toEqual(fresh);
   });
 
@@ -93,15 +101,29 @@ describe('a deployment that is kept', { timeout: 240_000 }, () => {
     expect(await answer()).toEqual(fresh);
   });
 
-  it('begins anew when an engine dies', async () => {
-    const before = await cluster.up();
+  it('loads an engine again that dies, the first or the last as well; what it computed gets a clear error', async () => {
+    let before = await cluster.up();
     const fresh = await answer();
-    process.kill(before.stages[1]?.enginePid ?? 0, 'SIGKILL');
-    await expect.poll(async () => (await cluster.status())?.epoch, WAIT).toBe(before.epoch + 1);
-    await untilReady();
-    expect(await answer()).toEqual(fresh);
-    const old = before.stages.map((stage) => stage.enginePid);
-    expect(old.filter(alive)).toEqual([]);
+    for (const stage of [1, 0, 2]) {
+      const running = failure(answer(PROMPT, 3500));
+      await expect.poll(async () => (await cluster.status())?.sequencesActive, WAIT).toBe(1);
+      const pid = before.stages[stage]?.enginePid ?? 0;
+      process.kill(pid, 'SIGKILL');
+      const error = await running;
+      expect(error).toMatchObject({ code: 'engine.died', details: { node: `node-${stage + 1}` } });
+      expect(error.next).toContain(`${NAME} comes back by itself`);
+      await expect
+        .poll(async () => {
+          const status = await cluster.status();
+          return status?.state === ready && status.stages[stage]?.enginePid !== pid;
+        }, WAIT)
+        .toBe(true);
+      const after = await cluster.status();
+      expect(after?.epoch).toBe(before.epoch);
+      expect(changed(before, after)).toEqual([`node-${stage + 1}`]);
+      expect(await answer()).toEqual(fresh);
+      before = after ?? before;
+    }
   });
 
   it('leaves a node that is drained: what runs ends, what comes waits, and nothing fails', async () => {

@@ -320,6 +320,7 @@ export function deploymentStatus(deployment: Deployment): DeploymentStatus {
     requestsQueued: pipeline?.queuedRequests ?? 0,
     error: error === undefined ? undefined : toErrorDetail(error),
     kept: false,
+    doing: '',
   };
 }
 

@@ -6,7 +6,7 @@ import type { DeploymentPlan, DeploymentShape } from './deployment-plan.ts';
 import { stageName } from './diagnose.ts';
 import { loadEngines, type EngineToLoad } from './load-stages.ts';
 import type { NodeLink } from './node-link.ts';
-import { sendSlices, type SendOptions } from './send-slices.ts';
+import { sendSlices, type SendOptions, type SliceForNode } from './send-slices.ts';
 
 /** Names of what each node was sent (`sliceDigest`). */
 export interface PlacedDigests {
@@ -14,32 +14,44 @@ export interface PlacedDigests {
   readonly text: string | undefined;
 }
 
+/** All, or those on the named nodes: the others may be connected again. */
+export type EnginesToEnd = 'all' | readonly string[];
+
+/** Which parts of a plan are to be brought up. */
+export interface PlanParts {
+  /** Positions of stages. */
+  readonly stages: ReadonlySet<number>;
+  /** The text engine, on the first node. */
+  readonly text: boolean;
+}
+
 export interface StepOptions {
   readonly deployment: string;
   readonly epoch: number;
   readonly plan: DeploymentPlan;
+  readonly parts: PlanParts;
   readonly signal: AbortSignal;
 }
 
-export interface ConnectOptions extends Omit<StepOptions, 'plan'> {
+export const wholePlan = (plan: DeploymentPlan): PlanParts => ({
+  stages: new Set(plan.stages.keys()),
+  text: plan.text !== undefined,
+});
+
+export interface ConnectOptions extends Omit<StepOptions, 'plan' | 'parts'> {
   readonly shape: DeploymentShape;
   readonly session: number;
   /** For one stage; one that was connected before finishes its steps first. */
   readonly timeoutMs: number;
 }
 
-/** Brings every slice to its node. Throws `store.*`, `gguf.*`, `node.*`. */
+/** Brings the parts' slices to their nodes; what was not asked for has an empty digest. Throws `store.*`, `gguf.*`, `node.*`. */
 export async function sendAll(
-  { deployment, plan, signal }: StepOptions,
+  { deployment, plan, parts, signal }: StepOptions,
   ways: Pick<SendOptions, 'origin' | 'nodes' | 'own'>,
   onProgress: (doneBytes: number, totalBytes: number) => void,
 ): Promise<PlacedDigests> {
-  const wanted = plan.stages.flatMap(({ node, slice, embedding }) => [
-    { node, plan: slice },
-    ...(embedding === undefined ? [] : [{ node, plan: embedding }]),
-  ]);
-  const first = plan.stages[0]?.node;
-  if (plan.text !== undefined && first !== undefined) wanted.push({ node: first, plan: plan.text });
+  const wanted = slicesOf(plan, parts);
   const placed = await sendSlices(wanted, {
     ...ways,
     deployment,
@@ -53,8 +65,22 @@ export async function sendAll(
       slice: digest(stage.slice),
       embedding: digest(stage.embedding),
     })),
-    text: plan.text === undefined ? undefined : digest(plan.text),
+    text: plan.text === undefined || !parts.text ? undefined : digest(plan.text),
   };
+}
+
+/** What has to lie on which node. */
+export function slicesOf(plan: DeploymentPlan, parts: PlanParts): SliceForNode[] {
+  const wanted: SliceForNode[] = plan.stages
+    .filter((_, i) => parts.stages.has(i))
+    .flatMap(({ node, slice, embedding }) => [
+      { node, plan: slice },
+      ...(embedding === undefined ? [] : [{ node, plan: embedding }]),
+    ]);
+  const first = plan.stages[0]?.node;
+  if (parts.text && plan.text !== undefined && first !== undefined)
+    wanted.push({ node: first, plan: plan.text });
+  return wanted;
 }
 
 /** The text engine, on the first node. */
@@ -69,14 +95,15 @@ export function textEngineToLoad(
   return [{ node, bytes, request: { deployment, epoch, engine } }];
 }
 
-/** Loads all engines; returns those of the stages, in order. Throws `engine.*`, `sandbox.*`, `store.*`, `version.engine_mismatch`. */
+/** Loads the parts' engines; returns those of its stages, in order. Throws `engine.*`, `sandbox.*`, `store.*`, `version.engine_mismatch`. */
 export async function loadAll(
   options: StepOptions,
   digests: PlacedDigests,
   onProgress: (fraction: number) => void,
 ): Promise<EngineReady[]> {
-  const { deployment, epoch, plan, signal } = options;
-  const stages = plan.stages.map(({ node, slice }, i): EngineToLoad => {
+  const { deployment, epoch, plan, parts, signal } = options;
+  const stages = [...plan.stages.entries()].flatMap(([i, { node, slice }]): EngineToLoad[] => {
+    if (!parts.stages.has(i)) return [];
     const value = {
       sliceSha256: digests.stages[i]?.slice ?? '',
       embeddingSha256: digests.stages[i]?.embedding ?? '',
@@ -86,17 +113,54 @@ export async function loadAll(
       context: plan.context,
     };
     const engine = { $case: 'stage' as const, value };
-    return { node, bytes: slice.bytes, request: { deployment, epoch, engine } };
+    return [{ node, bytes: slice.bytes, request: { deployment, epoch, engine } }];
   });
   const text =
     digests.text === undefined
       ? []
       : textEngineToLoad(options, plan.stages[0]?.node, digests.text, plan.text?.bytes ?? 0);
   const ready = await loadEngines([...stages, ...text], onProgress, signal);
-  const engines = ready.slice(0, stages.length);
-  checkEqual(plan, engines);
-  return engines;
+  return ready.slice(0, stages.length);
 }
+
+/** Engines of a deployment that ran before: of each stage, or undefined where it is gone. */
+export interface RunningEngines {
+  readonly stages: readonly (EngineReady | undefined)[];
+  /** The stages that are gone. */
+  readonly missing: readonly number[];
+  /** The last session that these stages were connected with; 0: none yet. */
+  readonly session: number;
+  /** The text engine's file, and whether one runs; undefined: the deployment has none. */
+  readonly text: { readonly sha256: string; readonly loaded: boolean } | undefined;
+  /** What was brought there when it was placed. */
+  readonly digests: PlacedDigests;
+  /** Needed when a stage is gone. */
+  readonly plan: DeploymentPlan | undefined;
+}
+
+/** Brings back the stages that are gone, and with the first one the text engine; the others are not touched. Throws `deploy.slices_changed`. */
+export async function loadMissing(
+  running: RunningEngines,
+  { plan, ...rest }: Omit<StepOptions, 'parts'>,
+  ways: Pick<SendOptions, 'origin' | 'nodes' | 'own'>,
+  onProgress: { sending(done: number, total: number): void; loading(fraction: number): void },
+): Promise<EngineReady[]> {
+  const stages = new Set(running.missing);
+  const text = stages.has(0) && running.text?.loaded === false;
+  const options = { ...rest, plan, parts: { stages, text } };
+  const digests = await sendAll(options, ways, onProgress.sending);
+  for (const i of stages)
+    if (digests.stages[i]?.slice !== running.digests.stages[i]?.slice) throw slicesChanged();
+  const loaded = await loadAll(options, digests, onProgress.loading);
+  const engines = new Map([...stages].map((stage, i) => [stage, loaded[i]]));
+  return running.stages.flatMap((engine, i) => engine ?? engines.get(i) ?? []);
+}
+
+/** Another version cuts otherwise: a stage of its making does not fit those of before. */
+const slicesChanged = (): MinikeepError =>
+  new MinikeepError('deploy.slices_changed', 'slices are no longer cut as those that run were', {
+    next: 'Wait: all stages are loaded anew.',
+  });
 
 /** Connects the stages from the last to the first, so that every stream finds somebody who expects it. */
 export async function connectAll(

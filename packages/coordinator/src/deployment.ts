@@ -20,9 +20,13 @@ import {
   checkEqual,
   connectAll,
   loadAll,
+  loadMissing,
   sendAll,
   textEngineToLoad,
+  wholePlan,
+  type EnginesToEnd,
   type PlacedDigests,
+  type RunningEngines,
 } from './deployment-steps.ts';
 import { diagnose } from './diagnose.ts';
 import { loadEngines } from './load-stages.ts';
@@ -32,6 +36,7 @@ import {
   nodeLost,
   stepFailed,
   streamLost,
+  takenDown,
   textEngineDied,
   type Place,
 } from './node-faults.ts';
@@ -63,17 +68,8 @@ export interface DeploymentOptions {
   onProgress(progress: DeployProgress): void;
   /** The slices are on their nodes, nothing is loaded yet. */
   onPlaced?(digests: PlacedDigests): void;
-  /** It broke, and what to do with its engines. Without this they are ended. */
-  onFailed?(error: MinikeepError): 'keep_engines' | 'end_engines';
-}
-
-/** Engines that run already, as their nodes say. */
-export interface LoadedEngines {
-  readonly stages: readonly EngineReady[];
-  /** The last one that these stages were connected with; 0: none yet. */
-  readonly session: number;
-  /** The text engine's file, and whether one runs; undefined: the deployment has none. */
-  readonly text: { readonly sha256: string; readonly loaded: boolean } | undefined;
+  /** It broke: what those who wait are told, and which engines end. Without this all do. */
+  onFailed?(error: MinikeepError): { readonly told: MinikeepError; readonly end: EnginesToEnd };
 }
 
 export class Deployment {
@@ -96,8 +92,6 @@ export class Deployment {
   /** A stream broke, and a better reason may still come. */
   #brokeTimer: NodeJS.Timeout | undefined;
   #unloaded: Promise<void> | undefined;
-  /** It broke, but its engines may be connected again. */
-  #keepEngines = false;
 
   constructor(options: DeploymentOptions) {
     this.name = options.name;
@@ -106,12 +100,17 @@ export class Deployment {
     this.#options = options;
   }
 
-  get state(): DeploymentState {
+  get state() {
     return this.#state;
   }
 
   get over(): boolean {
     return this.#over.signal.aborted;
+  }
+
+  /** All its engines were loaded. */
+  get connecting(): boolean {
+    return this.#session > 0;
   }
 
   /** Why it is over. */
@@ -162,42 +161,45 @@ export class Deployment {
   /** Sends, loads, connects. A failure or an aborted signal undoes all of it. */
   async start(plan: DeploymentPlan, asked: AbortSignal): Promise<void> {
     await this.#bringUp(asked, async (signal) => {
-      const steps = { deployment: this.name, epoch: this.epoch, plan, signal };
-      const digests = await sendAll(steps, this.#options, (done, total) =>
-        this.#progress(DeployPhase.DEPLOY_PHASE_SENDING, done / total, done, total),
-      );
+      const parts = wholePlan(plan);
+      const steps = { deployment: this.name, epoch: this.epoch, plan, parts, signal };
+      const { sending, loading } = this.#bringing;
+      const digests = await sendAll(steps, this.#options, sending);
       this.#options.onPlaced?.(digests);
-      this.#engines = await loadAll(steps, digests, (fraction) =>
-        this.#progress(DeployPhase.DEPLOY_PHASE_LOADING, fraction),
-      );
+      const engines = await loadAll(steps, digests, loading);
+      checkEqual(this.shape, engines);
+      this.#engines = engines;
       if (digests.text !== undefined) this.#useTextEngine(digests.text, plan.text?.bytes ?? 0);
       await this.#connect(1, CONNECT_STAGE_TIMEOUT_MS, signal);
     });
   }
 
-  /** Connects engines that run already, with nothing left in them of what they did before. */
-  async attach(loaded: LoadedEngines, asked: AbortSignal): Promise<void> {
+  /** Loads what is gone, and connects it with the engines that run, with nothing left in them of what they did before. */
+  async attach(running: RunningEngines, asked: AbortSignal): Promise<void> {
     await this.#bringUp(asked, async (signal) => {
-      this.#engines = loaded.stages;
-      checkEqual(this.shape, loaded.stages);
-      if (loaded.text !== undefined) {
-        const load = this.#useTextEngine(loaded.text.sha256, 0);
-        if (!loaded.text.loaded) await Promise.race([load(), aborted(signal)]);
+      const { plan, text, stages } = running;
+      const steps = { deployment: this.name, epoch: this.epoch, signal };
+      const engines =
+        plan === undefined
+          ? stages.flatMap((engine) => engine ?? [])
+          : await loadMissing(running, { ...steps, plan }, this.#options, this.#bringing);
+      checkEqual(this.shape, engines);
+      this.#engines = engines;
+      if (text !== undefined) {
+        const load = this.#useTextEngine(text.sha256, 0);
+        const gone = !text.loaded && !running.missing.includes(0);
+        if (gone) await Promise.race([load(), aborted(signal)]);
       }
-      await this.#connect(loaded.session + 1, ATTACH_STAGE_TIMEOUT_MS, signal);
+      await this.#connect(running.session + 1, ATTACH_STAGE_TIMEOUT_MS, signal);
       await Promise.race([this.#pipeline?.sweep(), aborted(signal)]);
     });
   }
 
   /** Ends every answer and the engines. */
   async end(why?: MinikeepError): Promise<void> {
-    this.detach(
-      why ??
-        new MinikeepError('deployment.ended', `the deployment ${this.name} was taken down`, {
-          next: 'Deploy again with `minikeep up`.',
-        }),
-    );
-    await this.#unload();
+    this.detach(why ?? takenDown(this.name));
+    await this.#unloaded;
+    await this.#unload('all');
   }
 
   /** Ends every answer; the engines go on, for whoever attaches them next. */
@@ -216,9 +218,9 @@ export class Deployment {
   fail(error: MinikeepError): void {
     if (this.#over.signal.aborted) return;
     this.#state = DeploymentState.DEPLOYMENT_STATE_FAILED;
-    this.#stop(error);
-    this.#keepEngines = this.#options.onFailed?.(error) === 'keep_engines';
-    if (!this.#keepEngines) void this.#unload();
+    const { told, end } = this.#options.onFailed?.(error) ?? { told: error, end: 'all' };
+    this.#stop(error, told);
+    void this.#unload(end);
   }
 
   /** A node is gone. */
@@ -261,7 +263,7 @@ export class Deployment {
       // What was aborted because of a fault is reported as that fault.
       const error = this.error ?? toMinikeepError(thrown);
       this.fail(error);
-      if (!this.#keepEngines) await this.#unload();
+      await this.#unloaded;
       throw error;
     }
   }
@@ -355,6 +357,14 @@ export class Deployment {
     return index < 0 ? undefined : { stage: this.shape.stages[index], index };
   }
 
+  get #bringing() {
+    const { DEPLOY_PHASE_SENDING: sending, DEPLOY_PHASE_LOADING: loading } = DeployPhase;
+    return {
+      sending: (done: number, total: number) => this.#progress(sending, done / total, done, total),
+      loading: (fraction: number) => this.#progress(loading, fraction),
+    };
+  }
+
   #progress(phase: DeployPhase, fraction: number, doneBytes = 0, totalBytes = 0): void {
     this.#options.onProgress({ phase, fraction, doneBytes, totalBytes });
   }
@@ -364,20 +374,20 @@ export class Deployment {
     this.#brokeTimer ??= setTimeout(() => this.fail(error), BETTER_REASON_MS);
   }
 
-  #stop(error: MinikeepError): void {
+  #stop(error: MinikeepError, told = error): void {
     if (this.#over.signal.aborted) return;
     clearTimeout(this.#brokeTimer);
     this.#over.abort(error);
     this.#options.results.forget(this.name, this.epoch);
-    this.#pipeline?.fail(error);
+    this.#pipeline?.fail(told);
     this.#sender?.close();
   }
 
-  /** Once. A node that is gone has ended its engines by itself, or does when it learns of a new epoch. */
-  #unload(): Promise<void> {
-    this.#unloaded ??= Promise.allSettled(
+  /** A node that is gone has ended its engines by itself, or does when it learns of a new epoch. */
+  #unload(which: EnginesToEnd): Promise<void> {
+    this.#unloaded = Promise.allSettled(
       this.shape.stages
-        .filter(({ node }) => node.up)
+        .filter(({ node }) => node.up && (which === 'all' || which.includes(node.name)))
         .map(({ node }) =>
           node.agent.unload(
             { deployment: this.name, epoch: this.epoch },

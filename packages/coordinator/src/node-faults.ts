@@ -46,6 +46,12 @@ export function engineDied(place: Place, exit: EngineExit): MinikeepError {
 export const howItEnded = (exit: EngineExit): string =>
   exit.reason !== '' ? exit.reason : exit.signal || `code ${exit.exitCode}`;
 
+export function takenDown(name: string): MinikeepError {
+  return new MinikeepError('deployment.ended', `the deployment ${name} was taken down`, {
+    next: 'Deploy again with `minikeep up`.',
+  });
+}
+
 export function textEngineDied(node: string, how: string): MinikeepError {
   return new MinikeepError('engine.text_died', `the text engine on node ${node} is gone: ${how}`, {
     next: 'Try again: it is started anew a few times. A template or vocabulary that ends it should not be trusted.',

@@ -6,6 +6,8 @@ import { MinikeepError } from '@minikeep/protocol';
 import { ContextSettings, EngineReady, HostedPart, LoadStage } from '@minikeep/protocol/v1';
 import { afterStart, step } from '../src/reconcile/step.ts';
 import type {
+  Fault,
+  FoundParts,
   Placement,
   ReconcileEffect,
   ReconcileEvent,
@@ -86,6 +88,8 @@ export class World {
   readonly faults: string[] = [];
   readonly starts: string[] = [];
   readonly attaches: string[] = [];
+  /** Every engine that was loaded: deployment, epoch, node. */
+  readonly loads: string[] = [];
   refusals = 0;
   nowMs = 0;
   state: ReconcileState = afterStart([]);
@@ -185,7 +189,7 @@ export class World {
     const parts = this.nodes.get(name)?.parts ?? new Map<string, HostedPart>();
     for (const [deployment, part] of parts) {
       parts.delete(deployment);
-      if (this.running.get(deployment) === part.epoch) this.#fails(deployment, part.epoch, false);
+      if (this.running.get(deployment) === part.epoch) this.#fails(deployment, part.epoch, 'stage');
     }
   }
 
@@ -234,17 +238,17 @@ export class World {
       // What drains runs where it was, which the row no longer says.
       const phase = this.state.deployments.get(deployment)?.phase.type;
       if (phase === 'draining' || row?.placement.stages.some((s) => s.node === name) === true)
-        this.#fails(deployment, epoch, true);
+        this.#fails(deployment, epoch, 'way');
     }
     this.feed({ type: 'node_down', node: name, error });
   }
 
-  #fails(name: string, epoch: number, intact: boolean): void {
+  #fails(name: string, epoch: number, fault: Fault): void {
     // One that is being ended says only that.
     if (this.state.deployments.get(name)?.phase.type === 'ending') return;
     this.running.delete(name);
     const error = new MinikeepError('engine.died', 'it broke', { next: 'Wait.' });
-    this.#later(() => this.feed({ type: 'failed', name, epoch, error, intact }));
+    this.#later(() => this.feed({ type: 'failed', name, epoch, error, fault }));
   }
 
   #carryOut(effect: ReconcileEffect): void {
@@ -283,7 +287,7 @@ export class World {
         this.attaches.push(`${effect.row.name} ${effect.row.epoch}`);
         if (this.running.has(effect.row.name)) this.faults.push('attached while it runs');
         this.running.set(effect.row.name, effect.row.epoch);
-        this.#later(() => this.#attached(effect.row));
+        this.#later(() => this.#mend(effect.row, effect.found, 0));
         return;
       case 'end':
         this.#later(() => {
@@ -345,12 +349,37 @@ export class World {
     }
     const node = this.nodes.get(stage.node);
     if (node?.up !== true) {
-      this.#fails(name, epoch, true);
+      this.#fails(name, epoch, 'way');
       return;
     }
     if ((node.parts.get(name)?.epoch ?? 0) > epoch) this.faults.push('an older epoch was loaded');
     node.parts.set(name, loadedPart(placed, i));
+    this.loads.push(`${name} ${epoch} ${stage.node}`);
     this.#later(() => this.#load(placed, i + 1));
+  }
+
+  /** Only what is gone is loaded, one stage after the other; then all are connected. */
+  #mend(row: WantedDeployment, found: FoundParts, done: number): void {
+    const { name, epoch } = row;
+    if (this.running.get(name) !== epoch) return;
+    if (this.state.deployments.get(name)?.phase.type === 'ending') return;
+    const i = found.missing[done];
+    if (i === undefined) {
+      this.#attached(row);
+      return;
+    }
+    const stage = row.placement.stages[i];
+    const node = this.nodes.get(stage?.node ?? '');
+    if (stage === undefined || node?.up !== true) {
+      this.#fails(name, epoch, 'way');
+      return;
+    }
+    const there = node.parts.get(name);
+    if (there?.stage !== undefined && there.epoch >= epoch)
+      this.faults.push(`stage ${i} of ${name} was loaded although it runs`);
+    node.parts.set(name, loadedPart(row, i));
+    this.loads.push(`${name} ${epoch} ${stage.node}`);
+    this.#later(() => this.#mend(row, found, done + 1));
   }
 
   #attached(row: WantedDeployment): void {
@@ -362,6 +391,6 @@ export class World {
       return there?.up === true && there.parts.get(name)?.epoch === epoch;
     });
     if (whole) this.feed({ type: 'ready', name, epoch });
-    else this.#fails(name, epoch, true);
+    else this.#fails(name, epoch, 'way');
   }
 }

@@ -171,7 +171,9 @@ describe('a coordinator that was killed', () => {
     world.settle();
     const old = world.rows.get('x');
     for (let i = 0; i < 3; i++) {
-      world.reboot('a');
+      world.down('x');
+      world.settle();
+      world.up('x', ['a', 'b']);
       world.settle();
     }
     const { epoch } = world.rows.get('x') ?? { epoch: 0 };
@@ -200,6 +202,44 @@ describe('a node', () => {
     world.settle();
     expectAsWanted(world);
     expect([world.starts, world.attaches]).toEqual([['x 1'], ['x 1']]);
+  });
+
+  it('that was restarted loads its stage again; the others keep their engines, and the epoch', () => {
+    const world = new World();
+    world.up('x', ['a', 'b', 'c']);
+    world.settle();
+    world.reboot('b');
+    while (world.deliver(0));
+    world.settle();
+    expectAsWanted(world);
+    expect(world.loads).toEqual(['x 1 a', 'x 1 b', 'x 1 c', 'x 1 b']);
+    expect([world.starts, world.attaches]).toEqual([['x 1'], ['x 1']]);
+  });
+
+  it('whose engine dies loads that one again, also when the coordinator is killed meanwhile', () => {
+    for (let delivered = 0; delivered < 20; delivered++) {
+      const world = new World();
+      world.up('x', ['a', 'b', 'c']);
+      world.settle();
+      world.engineDies('c');
+      for (let i = 0; i < delivered; i++) if (!world.deliver(0)) world.advance(500);
+      world.crash();
+      world.settle();
+      expectAsWanted(world);
+      expect(world.rows.get('x')?.epoch).toBe(1);
+      expect(new Set(world.loads.slice(3))).toEqual(new Set(['x 1 c']));
+    }
+  });
+
+  it('that lost power with all others begins a new epoch: there is nothing to keep', () => {
+    const world = new World();
+    world.up('x', ['a', 'b']);
+    world.settle();
+    for (const n of ['a', 'b']) world.away(n);
+    for (const n of ['a', 'b']) world.reboot(n);
+    world.settle();
+    expectAsWanted(world);
+    expect(world.starts).toEqual(['x 1', 'x 2']);
   });
 
   it('that was away while another placement was made finds its engines ended', () => {

@@ -55,6 +55,7 @@ export async function status({ terminal }: CommandContext, flags: HomeFlags): Pr
         await terminal.line(
           `    ${stage.node}: layers ${stage.layers?.start ?? 0}–${(stage.layers?.end ?? 1) - 1}`,
         );
+      if (deployment.doing !== '') await terminal.line(safeLine(`    ${deployment.doing}`, 400));
       if (deployment.error !== undefined)
         await terminal.line(safeLine(`    ${deployment.error.message}`, 400));
     }
@@ -73,6 +74,7 @@ export function deploymentDocument(deployment: DeploymentStatus) {
     sealed: sealName(deployment.sealed),
     sequences_active: deployment.sequencesActive,
     requests_queued: deployment.requestsQueued,
+    doing: deployment.doing === '' ? null : deployment.doing,
     stages: deployment.stages.map((stage) => ({
       node: stage.node,
       layers: [stage.layers?.start ?? 0, stage.layers?.end ?? 0],

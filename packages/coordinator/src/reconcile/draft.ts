@@ -3,6 +3,7 @@ import type { MinikeepError } from '@minikeep/protocol';
 import { highestEpoch, partsToAttach } from './match.ts';
 import type {
   DeploymentView,
+  Fault,
   NodeView,
   Phase,
   ReconcileEffect,
@@ -79,12 +80,13 @@ export class Draft {
       if (node.up && (node.parts === undefined || touches(view, name, node))) this.askAgain(name);
   }
 
-  failed(view: DeploymentView, error: MinikeepError, intact: boolean): void {
+  failed(view: DeploymentView, error: MinikeepError, fault: Fault): void {
     const { phase } = view;
     const steady = phase.type === 'ready' && this.nowMs - phase.sinceMs >= STEADY_MS;
     const tries = steady ? 0 : view.tries + 1;
     const attached = phase.type === 'attaching';
-    const reload = !intact || phase.type === 'starting' || (attached && tries >= ATTACH_TRIES_MAX);
+    const reload =
+      fault === 'all' || (fault === 'way' && attached && tries >= ATTACH_TRIES_MAX);
     // It leaves its node anyway, and those who wait need not wait for the same error again.
     const moving = phase.type === 'draining';
     const pause = tries === 0 ? 0 : Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** (tries - 1));
@@ -107,10 +109,11 @@ export class Draft {
     const placed = row.placement.stages.map(({ node }) => this.nodes.get(node));
     if (placed.some((node) => node?.up !== true) || this.nowMs < view.retryAtMs) return;
     if (placed.some((node) => node?.parts === undefined)) return;
-    const parts = view.reload || view.unused ? undefined : partsToAttach(row, this.nodes);
-    if (parts !== undefined) {
-      this.change(name, { phase: { type: 'attaching', epoch: row.epoch } });
-      this.effects.push({ type: 'attach', row, parts });
+    const found = view.reload || view.unused ? undefined : partsToAttach(row, this.nodes);
+    if (found !== undefined) {
+      const { missing: loading } = found;
+      this.change(name, { phase: { type: 'attaching', epoch: row.epoch, loading } });
+      this.effects.push({ type: 'attach', row, found });
       return;
     }
     const next = view.unused ? row.epoch : row.epoch + 1;

@@ -41,6 +41,14 @@ export function noRoomElsewhere(node: string, deployment: string): MinikeepError
   );
 }
 
+/** For answers that were under way: nobody has to do anything. */
+export function comesBack(name: string, { code, message, exitCode, details }: MinikeepError) {
+  const { node } = details;
+  const look = typeof node === 'string' && node !== '' ? `; if not, look at node ${node}` : '';
+  const next = `${name} comes back by itself${look}. Ask again when \`minikeep status\` shows it ready.`;
+  return new MinikeepError(code, message, { next, exitCode, details });
+}
+
 /** Wanted, but a node that it needs is not there. */
 export function waitingFor(
   name: string,

@@ -1,34 +1,44 @@
-/** Whether what the nodes hold is a wanted deployment, whole and as it was placed: then nothing has to be loaded. */
+/** What the nodes hold of a wanted deployment, as it was placed: only the rest has to be loaded. */
 import type { ContextSettings, HostedPart } from '@minikeep/protocol/v1';
-import type { NodeView, WantedDeployment } from './types.ts';
+import type { FoundParts, NodeView, WantedDeployment } from './types.ts';
 
-/** The parts of the stages, in order; undefined unless every stage is loaded in the row's epoch. */
+/** What is to be connected; undefined when nothing of the row's epoch runs, or something else than what was placed. */
 export function partsToAttach(
   row: WantedDeployment,
   nodes: ReadonlyMap<string, NodeView>,
-): HostedPart[] | undefined {
+): FoundParts | undefined {
   const { stages } = row.placement;
-  const found: HostedPart[] = [];
+  const parts: (HostedPart | undefined)[] = [];
+  const missing: number[] = [];
   for (const [i, placed] of stages.entries()) {
     const part = nodes.get(placed.node)?.parts?.find((p) => p.deployment === row.name);
-    const load = part?.stage?.load;
+    if (placed.sliceSha256 === '') return undefined;
+    if (part === undefined || part.epoch < row.epoch) {
+      parts.push(undefined);
+      missing.push(i);
+      continue;
+    }
+    if (part.epoch === row.epoch && part.stage === undefined) {
+      parts.push(part);
+      missing.push(i);
+      continue;
+    }
+    const load = part.stage?.load;
     const fits =
-      part?.epoch === row.epoch &&
-      !part.starting &&
+      part.epoch === row.epoch &&
       part.stage?.ready !== undefined &&
       load !== undefined &&
       load.first === (i === 0) &&
       load.last === (i === stages.length - 1) &&
       load.layers?.start === placed.layers[0] &&
       load.layers.end === placed.layers[1] &&
-      placed.sliceSha256 !== '' &&
       load.sliceSha256 === placed.sliceSha256 &&
       load.embeddingSha256 === placed.embeddingSha256 &&
       sameContext(load.context, row.placement.context);
     if (!fits) return undefined;
-    found.push(part);
+    parts.push(part);
   }
-  return found;
+  return missing.length === stages.length ? undefined : { parts, missing };
 }
 
 function sameContext(a: ContextSettings | undefined, b: ContextSettings): boolean {

@@ -7,6 +7,7 @@ import { deadline } from '@minikeep/protocol/rpc';
 import type { DeployProgress, HostedPart } from '@minikeep/protocol/v1';
 import { aborted } from '../aborted.ts';
 import type { Deployment } from '../deployment.ts';
+import { takenDown } from '../node-faults.ts';
 import type { NodeLink } from '../node-link.ts';
 import { Running, type Lease, type RunningOptions } from './running.ts';
 import { afterStart, availability, step } from './step.ts';
@@ -68,8 +69,8 @@ export class Reconciler {
       onPlaced: ({ name, epoch, placement }) =>
         this.#feed({ type: 'placed', name, epoch, placement }),
       onReady: (name, epoch) => this.#feed({ type: 'ready', name, epoch }),
-      onFailed: (name, epoch, error, intact) =>
-        this.#feed({ type: 'failed', name, epoch, error, intact }),
+      onFailed: (name, epoch, error, fault) =>
+        this.#feed({ type: 'failed', name, epoch, error, fault }),
     });
   }
 
@@ -273,7 +274,7 @@ export class Reconciler {
         this.#running.start(effect.row, this.#unloading.get(effect.row.name) ?? Promise.resolve());
         return;
       case 'attach':
-        this.#running.attach(effect.row, effect.parts);
+        this.#running.attach(effect.row, effect.found);
         return;
       case 'end': {
         const { name, epoch } = effect;
@@ -338,12 +339,6 @@ export class Reconciler {
     });
     this.#unloading.set(deployment, all);
   }
-}
-
-function takenDown(name: string): MinikeepError {
-  return new MinikeepError('deployment.ended', `the deployment ${name} was taken down`, {
-    next: 'Deploy again with `minikeep up`.',
-  });
 }
 
 function moving(name: string): MinikeepError {

@@ -1,17 +1,22 @@
 /** The epochs that a coordinator has under way: begun, ended, and what became of them told. */
 import { MinikeepError, toMinikeepError } from '@minikeep/protocol';
-import type { DeployProgress, HostedPart } from '@minikeep/protocol/v1';
+import { comesBack } from './faults.ts';
+import type { DeployProgress } from '@minikeep/protocol/v1';
 import type { DeploymentPlan, DeploymentShape } from '../deployment-plan.ts';
-import type { PlacedDigests } from '../deployment-steps.ts';
+import type { EnginesToEnd, PlacedDigests } from '../deployment-steps.ts';
 import type { Deployment, DeploymentOptions } from '../deployment.ts';
-import type { Placement, WantedDeployment } from './types.ts';
+import type { Fault, FoundParts, Placement, WantedDeployment } from './types.ts';
 
 /** Faults of the way to an engine, not of the engine. */
-const INTACT: ReadonlySet<string> = new Set([
+const OF_THE_WAY: ReadonlySet<string> = new Set([
   'node.lost',
   'node.unreachable',
   'pipeline.stream_lost',
 ]);
+/** Faults of one stage's engine: the others can't know of it. */
+const OF_ONE_STAGE: ReadonlySet<string> = new Set(['engine.died', 'stage.stalled']);
+/** What runs does not fit what is loaded now, however often that is tried. */
+const OF_ALL: ReadonlySet<string> = new Set(['deploy.slices_changed', 'version.engine_mismatch']);
 
 type Made = Pick<DeploymentOptions, 'name' | 'epoch' | 'shape' | 'onProgress'> &
   Required<Pick<DeploymentOptions, 'onPlaced' | 'onFailed'>>;
@@ -27,11 +32,13 @@ export interface RunningOptions {
   onProgress(name: string, progress: DeployProgress): void;
   onPlaced(row: WantedDeployment): void;
   onReady(name: string, epoch: number): void;
-  onFailed(name: string, epoch: number, error: MinikeepError, intact: boolean): void;
+  onFailed(name: string, epoch: number, error: MinikeepError, fault: Fault): void;
 }
 
 interface Epoch {
   readonly epoch: number;
+  /** Engines of it ran before. */
+  readonly attached: boolean;
   readonly abort: AbortController;
   deployment: Deployment | undefined;
   /** Settled when it is up, or is not to be. */
@@ -61,7 +68,7 @@ export class Running {
 
   /** `before`: engines of an older epoch that are just being ended. */
   start(row: WantedDeployment, before: Promise<unknown>): void {
-    this.#begin(row, async (epoch, { signal }) => {
+    this.#begin(row, false, async (epoch, { signal }) => {
       await before;
       const plan = await this.#options.plan(row.placement, signal);
       signal.throwIfAborted();
@@ -70,17 +77,18 @@ export class Running {
     });
   }
 
-  attach(row: WantedDeployment, parts: readonly HostedPart[]): void {
-    this.#begin(row, async (epoch, { signal }) => {
+  attach(row: WantedDeployment, { parts, missing }: FoundParts): void {
+    this.#begin(row, true, async (epoch, { signal }) => {
       const { placement } = row;
-      epoch.deployment = this.#make(row, this.#options.shape(placement), epoch);
-      const stages = parts.flatMap((part) =>
-        part.stage?.ready === undefined ? [] : [part.stage.ready],
-      );
-      const session = Math.max(0, ...parts.map((part) => part.stage?.session ?? 0));
+      const plan = missing.length === 0 ? undefined : await this.#options.plan(placement, signal);
+      signal.throwIfAborted();
+      epoch.deployment = this.#make(row, plan ?? this.#options.shape(placement), epoch);
+      const stages = parts.map((part) => part?.stage?.ready);
+      const session = Math.max(0, ...parts.map((part) => part?.stage?.session ?? 0));
       const loaded = parts[0]?.text?.load?.fileSha256 === placement.textSha256;
       const text = placement.text ? { sha256: placement.textSha256, loaded } : undefined;
-      await epoch.deployment.attach({ stages, session, text }, signal);
+      const digests = digestsOf(placement);
+      await epoch.deployment.attach({ stages, missing, session, text, digests, plan }, signal);
     });
   }
 
@@ -130,12 +138,14 @@ export class Running {
 
   #begin(
     row: WantedDeployment,
+    attached: boolean,
     bring: (epoch: Epoch, abort: AbortController) => Promise<void>,
   ): void {
     const { name, epoch } = row;
     const abort = new AbortController();
     const running: Epoch = {
       epoch,
+      attached,
       abort,
       deployment: undefined,
       work: Promise.resolve(),
@@ -166,7 +176,8 @@ export class Running {
         this.#options.onPlaced({ ...row, placement: withDigests(row.placement, digests) }),
       onFailed: (error) => {
         void this.#failedLater(name, running, error);
-        return INTACT.has(error.code) ? 'keep_engines' : 'end_engines';
+        const end = enginesToEnd(faultOf(error, running), error);
+        return { told: comesBack(name, error), end };
       },
     });
   }
@@ -184,7 +195,7 @@ export class Running {
     if (this.#epochs.get(name) !== running || running.abort.signal.aborted) return;
     this.#drop(name, running);
     const why = error ?? ended(name);
-    this.#options.onFailed(name, running.epoch, why, INTACT.has(why.code));
+    this.#options.onFailed(name, running.epoch, why, faultOf(why, running));
   }
 
   #drop(name: string, running: Epoch): void {
@@ -195,6 +206,25 @@ export class Running {
 
 const ended = (name: string): MinikeepError =>
   new MinikeepError('deployment.ended', `${name} ended`, { next: 'See `minikeep status`.' });
+
+/** While engines that ran are waiting for one that is being loaded, nothing that goes wrong with it is theirs. */
+function faultOf({ code }: MinikeepError, { attached, deployment }: Epoch): Fault {
+  if (OF_THE_WAY.has(code)) return 'way';
+  if (OF_ALL.has(code)) return 'all';
+  if (deployment?.connecting !== true) return attached ? 'stage' : 'all';
+  return OF_ONE_STAGE.has(code) ? 'stage' : 'all';
+}
+
+/** An engine that died is gone; one that hangs has to be ended. */
+function enginesToEnd(fault: Fault, { code, details }: MinikeepError): EnginesToEnd {
+  if (fault === 'all') return 'all';
+  return code === 'stage.stalled' ? [String(details['node'])] : [];
+}
+
+const digestsOf = ({ stages, textSha256 }: Placement): PlacedDigests => ({
+  stages: stages.map(({ sliceSha256: slice, embeddingSha256: embedding }) => ({ slice, embedding })),
+  text: textSha256,
+});
 
 function withDigests(placement: Placement, digests: PlacedDigests): Placement {
   const stages = placement.stages.map((stage, i) => ({

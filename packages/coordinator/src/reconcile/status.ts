@@ -23,7 +23,8 @@ export function keptStatus(
   const state = STATES[view.phase.type];
   const waits = view.phase.type === 'idle' ? (why ?? view.error) : undefined;
   const error = waits === undefined ? undefined : toErrorDetail(waits);
-  if (running !== undefined) return { ...running, state, error, kept: true };
+  const doing = doingOf(view);
+  if (running !== undefined) return { ...running, state, error, kept: true, doing };
   return {
     name,
     state,
@@ -47,5 +48,30 @@ export function keptStatus(
     requestsQueued: 0,
     error,
     kept: true,
+    doing,
   };
+}
+
+/** What goes on, for people; empty when nothing does. */
+function doingOf({ phase, row, hold }: DeploymentView): string {
+  const { stages } = row.placement;
+  const nodes = stages.map(({ node }) => node).join(', ');
+  switch (phase.type) {
+    case 'starting':
+      return `slices are brought to ${nodes} and loaded; what a node holds is not sent again`;
+    case 'attaching': {
+      const gone = phase.loading.flatMap((i) => stages[i] ?? []);
+      if (gone.length === 0) return 'its engines run: they are connected again, nothing is loaded';
+      const which = gone.map(({ node, layers: [a, b] }) => `layers ${a} to ${b - 1} on ${node}`);
+      return `only ${which.join(' and ')} ${gone.length === 1 ? 'is' : 'are'} loaded again; the other stages keep their engines`;
+    }
+    case 'draining':
+      return `running answers end, new requests wait; then it moves to ${nodes}`;
+    case 'ending':
+      return row.wanted === 'up' ? `it moves to ${nodes}; new requests wait` : 'its engines end';
+    case 'idle':
+      return hold ? `it is about to start on ${nodes}; new requests wait` : '';
+    case 'ready':
+      return '';
+  }
 }

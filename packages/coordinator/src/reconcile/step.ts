@@ -3,7 +3,8 @@
  * coordinator that is killed at any instant finds its way again from what is on the disk and what the nodes say.
  *
  * Invariants: of a deployment at most one epoch is begun at a time, and the next only after the one before has ended
- * here; an epoch is saved before it begins; engines are attached only if every stage of the saved placement is loaded.
+ * here; an epoch is saved before it begins; engines are attached only if they are of the saved placement and epoch, and
+ * what is missing beside them is loaded in that epoch.
  */
 import type { MinikeepError } from '@minikeep/protocol';
 import { Draft, uses } from './draft.ts';
@@ -223,7 +224,7 @@ function outcome(
   if (event.type === 'ended') {
     if (phase.type === 'ending') draft.rest(view, { tries: 0, retryAtMs: draft.nowMs });
   } else if (phase.type === 'ending') return;
-  else if (event.type === 'failed') draft.failed(view, event.error, event.intact);
+  else if (event.type === 'failed') draft.failed(view, event.error, event.fault);
   else if (event.type === 'placed') {
     if (phase.type === 'starting') draft.save({ ...row, placement: event.placement });
   } else if (event.type === 'quiet') {

@@ -38,6 +38,14 @@ export interface WantedDeployment {
   readonly placement: Placement;
 }
 
+/** What runs of a deployment in its epoch. */
+export interface FoundParts {
+  /** Of the stages, in order; undefined where its node has nothing of this epoch. */
+  readonly parts: readonly (HostedPart | undefined)[];
+  /** Stages whose engine is gone, in order; not all of them. */
+  readonly missing: readonly number[];
+}
+
 export interface NodeView {
   readonly up: boolean;
   /** It was there, or an attempt to reach it has failed, since the coordinator started. */
@@ -56,13 +64,19 @@ export type Phase =
   | { readonly type: 'idle' }
   /** Slices are sent, engines loaded and connected. */
   | { readonly type: 'starting'; readonly epoch: number }
-  /** Engines that run are connected. */
-  | { readonly type: 'attaching'; readonly epoch: number }
+  /** Engines that run are connected; the stages in `loading` (0 is the first) are brought back before. */
+  | { readonly type: 'attaching'; readonly epoch: number; readonly loading: readonly number[] }
   | { readonly type: 'ready'; readonly epoch: number; readonly sinceMs: number }
   /** It leaves a node: what runs may end, what comes waits. */
   | { readonly type: 'draining'; readonly epoch: number; readonly untilMs: number }
   /** Its engines are being ended. */
   | { readonly type: 'ending'; readonly epoch: number };
+
+/**
+ * What of a deployment that broke has to be loaded again: nothing, for only the `way` to its engines broke; the `stage`
+ * that is gone, which its node says; or `all`, for the engines can't be trusted with what they hold.
+ */
+export type Fault = 'way' | 'stage' | 'all';
 
 export interface DeploymentView {
   readonly row: WantedDeployment;
@@ -123,13 +137,12 @@ export type ReconcileEvent =
       readonly placement: Placement;
     }
   | { readonly type: 'ready'; readonly name: string; readonly epoch: number }
-  /** `intact`: its engines may well still run, only the way to them broke. */
   | {
       readonly type: 'failed';
       readonly name: string;
       readonly epoch: number;
       readonly error: MinikeepError;
-      readonly intact: boolean;
+      readonly fault: Fault;
     }
   | { readonly type: 'ended'; readonly name: string; readonly epoch: number }
   /** A draining deployment has no answer under way any more. */
@@ -148,8 +161,7 @@ export type ReconcileEffect =
   | {
       readonly type: 'attach';
       readonly row: WantedDeployment;
-      /** Of the stages, in order. */
-      readonly parts: readonly HostedPart[];
+      readonly found: FoundParts;
     }
   /** Answered by `ended`, when its engines are. */
   | { readonly type: 'end'; readonly name: string; readonly epoch: number }

@@ -136,6 +136,8 @@ export interface DeploymentStatus {
     | undefined;
   /** It comes back by itself. */
   kept: boolean;
+  /** What is being done about it now, in words; empty when nothing is. */
+  doing: string;
 }
 
 export interface StageStatus {
@@ -912,6 +914,7 @@ function createBaseDeploymentStatus(): DeploymentStatus {
     requestsQueued: 0,
     error: undefined,
     kept: false,
+    doing: "",
   };
 }
 
@@ -958,6 +961,9 @@ export const DeploymentStatus: MessageFns<DeploymentStatus> = {
     }
     if (message.kept !== false) {
       writer.uint32(112).bool(message.kept);
+    }
+    if (message.doing !== "") {
+      writer.uint32(122).string(message.doing);
     }
     return writer;
   },
@@ -1087,6 +1093,14 @@ export const DeploymentStatus: MessageFns<DeploymentStatus> = {
             message.kept = reader.bool();
             continue;
           }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.doing = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1122,6 +1136,7 @@ export const DeploymentStatus: MessageFns<DeploymentStatus> = {
       ? ErrorDetail.fromPartial(object.error)
       : undefined;
     message.kept = object.kept ?? false;
+    message.doing = object.doing ?? "";
     return message;
   },
 };

@@ -143,7 +143,10 @@ export async function loadMissing(
   running: RunningEngines,
   { plan, ...rest }: Omit<StepOptions, 'parts'>,
   ways: Pick<SendOptions, 'origin' | 'nodes' | 'own'>,
-  onProgress: { sending(done: number, total: number): void; loading(fraction: number): void },
+  onProgress: {
+    readonly sending: (doneBytes: number, totalBytes: number) => void;
+    readonly loading: (fraction: number) => void;
+  },
 ): Promise<EngineReady[]> {
   const stages = new Set(running.missing);
   const text = stages.has(0) && running.text?.loaded === false;

@@ -85,8 +85,7 @@ export class Draft {
     const steady = phase.type === 'ready' && this.nowMs - phase.sinceMs >= STEADY_MS;
     const tries = steady ? 0 : view.tries + 1;
     const attached = phase.type === 'attaching';
-    const reload =
-      fault === 'all' || (fault === 'way' && attached && tries >= ATTACH_TRIES_MAX);
+    const reload = fault === 'all' || (fault === 'way' && attached && tries >= ATTACH_TRIES_MAX);
     // It leaves its node anyway, and those who wait need not wait for the same error again.
     const moving = phase.type === 'draining';
     const pause = tries === 0 ? 0 : Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** (tries - 1));

@@ -222,7 +222,10 @@ function enginesToEnd(fault: Fault, { code, details }: MinikeepError): EnginesTo
 }
 
 const digestsOf = ({ stages, textSha256 }: Placement): PlacedDigests => ({
-  stages: stages.map(({ sliceSha256: slice, embeddingSha256: embedding }) => ({ slice, embedding })),
+  stages: stages.map(({ sliceSha256: slice, embeddingSha256: embedding }) => ({
+    slice,
+    embedding,
+  })),
   text: textSha256,
 });
 

@@ -48,8 +48,13 @@ export function addClusterCommands(program: Command, context: CommandContext, en
       '\nExamples:\n  minikeep init --name lab\n  minikeep init --name lab --listen 192.168.1.20:7420\n  minikeep init --restore lab.backup --passphrase-file -',
     )
     .action(async (flags: InitFlags) => {
-      const { init } = await import('./commands/init.ts');
-      ended(await init(context, flags));
+      if (flags.restore === undefined) {
+        const { init } = await import('./commands/init.ts');
+        ended(await init(context, flags));
+      } else {
+        const { restore } = await import('./commands/restore.ts');
+        ended(await restore(context, flags.restore, flags));
+      }
     });
   program
     .command('backup')

@@ -58,3 +58,8 @@ export function nodeSettings(folder: string): NodeSettings {
     exitCode: EXIT.usage,
   });
 }
+
+/** Repeats --home in what to type next, where it was given. */
+export function homeHint(flags: HomeFlags): string {
+  return flags.home === undefined ? '' : ` --home ${flags.home}`;
+}

@@ -28,7 +28,12 @@ Examples:
   minikeep doctor --json | jq '.findings[] | select(.level=="blocks")'`,
     )
     .action(async (flags: DoctorFlags) => {
-      const { doctor } = await import('./commands/doctor.ts');
-      ended(await doctor(context, flags));
+      if (flags.node === undefined) {
+        const { doctor } = await import('./commands/doctor.ts');
+        ended(await doctor(context, flags));
+      } else {
+        const { doctorNode } = await import('./commands/doctor-node.ts');
+        ended(await doctorNode(context, flags.node, flags));
+      }
     });
 }

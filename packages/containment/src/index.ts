@@ -11,5 +11,4 @@ export type {
 } from './canary/types.ts';
 export { type CanaryOptions, runCanary } from './canary/run.ts';
 export * from './platform.ts';
-export { LOOK_MS, Patience, type PatienceLimits } from './warden/patience.ts';
 export * from './sandbox.ts';

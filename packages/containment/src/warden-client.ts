@@ -21,7 +21,7 @@ import {
 import { type FromWarden, line, lineReader, type ToWarden } from './warden/control.ts';
 import { escapeBytes } from './warden/escape.ts';
 import { KILL_MS_MAX, STDERR_TAIL_BYTES } from './warden/limits.ts';
-import type { PatienceLimits } from './warden/patience.ts';
+import type { PatienceLimits } from '@minikeep/protocol/patience';
 import { watchStart } from './warden/start-watch.ts';
 
 /** What an engine's environment may contain: nothing that Node or the loader obeys. */

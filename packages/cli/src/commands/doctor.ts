@@ -35,10 +35,6 @@ const RESULT = 'doctor.json';
 const SIGN: Record<Level, string> = { ok: '✓', note: '·', warning: '!', blocks: '✗' };
 
 export async function doctor(context: CommandContext, flags: DoctorFlags): Promise<number> {
-  if (flags.node !== undefined) {
-    const { doctorNode } = await import('./doctor-node.ts');
-    return doctorNode(context, flags.node, flags);
-  }
   const { terminal, interrupts, distFolder } = context;
   const json = flags.json === true;
   const home = flags.home ?? process.env['MINIKEEP_HOME'];

@@ -1,9 +1,9 @@
 /** `minikeep init`: makes this machine the first node of a new cluster. */
 import { COORDINATOR_DEFAULTS, initCluster } from '@minikeep/coordinator/membership';
-import { EXIT, MinikeepError } from '@minikeep/protocol';
+import { EXIT } from '@minikeep/protocol';
 import { formatAddress, isAnyAddress, parseAddress, reachableHosts } from '@minikeep/protocol/rpc';
 import type { CommandContext } from '../command-context.ts';
-import { homeFolder, type HomeFlags } from '../home-folder.ts';
+import { homeFolder, homeHint, type HomeFlags } from '../home-folder.ts';
 import { nameOfThisMachine } from '../machine-name.ts';
 
 export interface InitFlags extends HomeFlags {
@@ -19,17 +19,7 @@ export interface InitFlags extends HomeFlags {
 
 const DAY_SECONDS = 86_400;
 
-/** What a backup has already decided. */
-const DECIDED = ['name', 'nodeName', 'certificateDays'] as const;
-
-export async function init(context: CommandContext, flags: InitFlags): Promise<number> {
-  if (flags.restore !== undefined) {
-    const decided = DECIDED.find((name) => flags[name] !== undefined);
-    if (decided !== undefined) throw decidedByBackup(decided);
-    const { restore } = await import('./restore.ts');
-    return restore(context, flags.restore, flags);
-  }
-  const { terminal } = context;
+export async function init({ terminal }: CommandContext, flags: InitFlags): Promise<number> {
   const folder = homeFolder(flags);
   const { host, port = COORDINATOR_DEFAULTS.port } = parseAddress(
     flags.listen ?? COORDINATOR_DEFAULTS.host,
@@ -72,17 +62,4 @@ export async function init(context: CommandContext, flags: InitFlags): Promise<n
   );
   await terminal.line(`then:  minikeep invite${homeHint(flags)}     for each machine that joins`);
   return EXIT.ok;
-}
-
-/** Repeats --home in what to type next, where it was given. */
-export function homeHint(flags: HomeFlags): string {
-  return flags.home === undefined ? '' : ` --home ${flags.home}`;
-}
-
-function decidedByBackup(name: string): MinikeepError {
-  const flag = `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
-  return new MinikeepError('usage.decided_by_backup', `${flag} is decided by the backup`, {
-    next: 'Leave it out: the cluster comes back with its names and certificates.',
-    exitCode: EXIT.usage,
-  });
 }

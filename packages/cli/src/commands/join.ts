@@ -22,8 +22,7 @@ import { COORDINATOR_DEFAULTS } from '@minikeep/coordinator/membership';
 import { FILES, Home, readSettings, writeSettings } from '@minikeep/state';
 import type { CommandContext } from '../command-context.ts';
 import { findCoordinators } from '../find-coordinators.ts';
-import { homeFolder, type HomeFlags } from '../home-folder.ts';
-import { homeHint } from './init.ts';
+import { homeFolder, homeHint, type HomeFlags } from '../home-folder.ts';
 import { nameOfThisMachine } from '../machine-name.ts';
 import { readSmallInput } from '../small-input.ts';
 

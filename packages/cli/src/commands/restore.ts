@@ -4,9 +4,12 @@ import { EXIT, MinikeepError } from '@minikeep/protocol';
 import { formatAddress, parseAddress } from '@minikeep/protocol/rpc';
 import type { NodeSettings } from '@minikeep/state';
 import type { CommandContext } from '../command-context.ts';
-import { homeFolder } from '../home-folder.ts';
+import { homeFolder, homeHint } from '../home-folder.ts';
 import { readPassphrase } from './backup.ts';
-import { homeHint, type InitFlags } from './init.ts';
+import type { InitFlags } from './init.ts';
+
+/** What a backup has already decided. */
+const DECIDED = ['name', 'nodeName', 'certificateDays'] as const;
 
 export async function restore(
   { terminal, interrupts }: CommandContext,
@@ -14,6 +17,8 @@ export async function restore(
   flags: InitFlags,
 ): Promise<number> {
   const { signal } = interrupts;
+  const decided = DECIDED.find((name) => flags[name] !== undefined);
+  if (decided !== undefined) throw decidedByBackup(decided);
   if (flags.passphraseFile === undefined)
     throw new MinikeepError('usage.no_passphrase', 'a backup is encrypted with a passphrase', {
       next: `minikeep init --restore ${file} --passphrase-file FILE   (or - for standard input)`,
@@ -73,4 +78,12 @@ function withListen(before: NodeSettings, listen: string | undefined): NodeSetti
       api_listen: formatAddress(parseAddress(serves.api_listen).host, api.port ?? 0),
     },
   };
+}
+
+function decidedByBackup(name: string): MinikeepError {
+  const flag = `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  return new MinikeepError('usage.decided_by_backup', `${flag} is decided by the backup`, {
+    next: 'Leave it out: the cluster comes back with its names and certificates.',
+    exitCode: EXIT.usage,
+  });
 }

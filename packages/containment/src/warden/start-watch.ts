@@ -2,7 +2,7 @@
 import { MinikeepError } from '@minikeep/protocol';
 import { START_STEPS, type StartStep } from './control.ts';
 import { START_MS_MAX, START_SILENCE_MS_MAX } from './limits.ts';
-import { LOOK_MS, Patience, type PatienceLimits } from './patience.ts';
+import { LOOK_MS, Patience, type PatienceLimits } from '@minikeep/protocol/patience';
 
 export const START_PATIENCE: PatienceLimits = {
   silence_ms_max: START_SILENCE_MS_MAX,

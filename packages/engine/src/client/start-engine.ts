@@ -2,14 +2,9 @@
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import {
-  LOOK_MS,
-  Patience,
-  type PatienceLimits,
-  type SandboxPlatform,
-  type SandboxSpec,
-} from '@minikeep/containment';
+import type { SandboxPlatform, SandboxSpec } from '@minikeep/containment';
 import { MinikeepError, toMinikeepError } from '@minikeep/protocol';
+import { LOOK_MS, Patience, type PatienceLimits } from '@minikeep/protocol/patience';
 import type { LoadStage, LoadText } from '../messages.ts';
 import {
   EngineClient,

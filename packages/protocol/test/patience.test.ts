@@ -1,6 +1,6 @@
 /** A start that hangs is told from one that starves: by what was reported, and by what its processes do. */
 import { expect, it } from 'vitest';
-import { LOOK_MS, Patience, isAsleep } from '../src/warden/patience.ts';
+import { LOOK_MS, Patience, isAsleep } from '../src/patience.ts';
 
 const LIMITS = { silence_ms_max: 10_000, total_ms_max: 60_000 };
 

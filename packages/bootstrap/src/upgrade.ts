@@ -77,7 +77,7 @@ async function goBack(
       await stopNode(node.target);
       await node.target.switchTo(node.from);
       await startAsBefore(node.target);
-      const version = node.from.split('-')[0];
+      const version = node.from.replace(/-(linux-x64|darwin-arm64)-[0-9a-f]{12}$/, '');
       await cluster.untilUp(node.target.name, version);
       node.failed(
         node === failed

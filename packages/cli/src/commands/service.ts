@@ -105,13 +105,22 @@ async function endBackground(home: string, terminal: CommandContext['terminal'])
 
 const STOP_MS_MAX = 30_000;
 const LISTEN_MS_MAX = 60_000;
-const LISTEN_POLL_MS = 100;
+const LISTEN_POLL_MS = 200;
+/** A node that ends so often at its start does not mend itself. */
+const RESTARTS_MAX = 3;
 
 /** A process that runs is not yet a node that answers: its home says when it does. */
 async function listens(home: string, signal: AbortSignal): Promise<void> {
   for (let waited = 0; waited < LISTEN_MS_MAX; waited += LISTEN_POLL_MS) {
     if (startedProcess(home) !== undefined) return;
     await pause(LISTEN_POLL_MS, undefined, { signal });
+    const { restarts = 0, log } = await serviceStatus(THIS_MACHINE);
+    if (restarts > RESTARTS_MAX)
+      throw new MinikeepError(
+        'service.keeps_ending',
+        `the service was started ${restarts + 1} times, and the node of ${home} ended each time`,
+        { next: `See why: ${log ?? 'its log'}` },
+      );
   }
   throw new MinikeepError(
     'service.not_listening',

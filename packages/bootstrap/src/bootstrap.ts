@@ -6,11 +6,13 @@ import type { BundleFacts } from '@minikeep/bundle';
 import type { Stack, StackNode } from '@minikeep/planner';
 import { EXIT, MinikeepError, toMinikeepError } from '@minikeep/protocol';
 import { Cluster } from './cluster.ts';
-import { startNode } from './node-life.ts';
+import { isService, startNode } from './node-life.ts';
 import { Ssh, type SshOptions } from './ssh.ts';
 import { Target } from './target.ts';
 import { upgrade } from './upgrade.ts';
 
+/** The doctor's findings that installing the service mends. */
+const SET_BY_SERVICE: readonly string[] = ['sleep', 'firewall'];
 const DOCTOR_MS_MAX = 5 * 60_000;
 
 export type Step =
@@ -218,9 +220,9 @@ class Run {
         `${this.target.name} can't be a node: ${blocking.map(({ what }) => what).join('; ')}`,
         { next: blocking.map(({ next }) => next).join('; '), exitCode: EXIT.checkFailed },
       );
-    // What the service sets by itself needs no hand.
+    const set = isService(this.target) ? SET_BY_SERVICE : [];
     for (const { id, level, what, next } of findings)
-      if (level === 'warning' && id !== 'sleep') this.byHand.push(`${what}. ${next}`);
+      if (level === 'warning' && !set.includes(id)) this.byHand.push(`${what}. ${next}`);
   }
 
   async start(cluster: Cluster): Promise<void> {

@@ -1,6 +1,6 @@
 /** `minikeep bootstrap`: stack files that are wrong, and two machines of namespaces with a real sshd each. */
 import { makeBundle } from '@minikeep/bundle';
-import { needCommand, needRoot, onlyOn, REPOSITORY } from '@minikeep/testkit';
+import { needCommand, needNamespaces, REPOSITORY } from '@minikeep/testkit';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -85,11 +85,9 @@ interface Outcome {
 
 describe('two machines with sshd', () => {
   it('are set up from a bundle; what went wrong is named, and the next run goes on from there', async (ctx) => {
-    onlyOn(ctx, 'linux');
-    needRoot(ctx);
+    needNamespaces(ctx);
     needCommand(ctx, 'sshd', 'openssh-server');
     needCommand(ctx, 'ssh', 'openssh-client');
-    needCommand(ctx, 'ip', 'iproute2');
     const advisories = path.join(folder, 'advisories.json');
     writeFileSync(
       advisories,

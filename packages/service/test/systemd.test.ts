@@ -1,5 +1,5 @@
 /** systemd's unit, read by systemd's own checker, and installed on a machine of namespaces whose process 1 is systemd. */
-import { needCommand, needRoot, onlyOn, REPOSITORY } from '@minikeep/testkit';
+import { needCommand, needNamespaces, REPOSITORY } from '@minikeep/testkit';
 import { execFileSync, spawnSync } from 'node:child_process';
 import {
   chmodSync,
@@ -88,10 +88,8 @@ describe('a machine without a service manager', () => {
 
 describe('on a machine with systemd', () => {
   it('installs, outlives a killed process and a reboot, and remove leaves nothing', (ctx) => {
-    onlyOn(ctx, 'linux');
-    needRoot(ctx);
+    needNamespaces(ctx);
     needCommand(ctx, 'sshd', 'openssh-server');
-    needCommand(ctx, 'ip', 'iproute2');
     const program = path.join(REPOSITORY, 'packages/service/test/service-life.mjs');
     // The node's user has to get to the program.
     for (let at = REPOSITORY; at !== '/'; at = path.dirname(at))

@@ -2,6 +2,7 @@
  * How a test says what it needs of the machine. A reason that begins with "needs" can be met by installing
  * something (`.ci/run` does, and forbids skipping); one that begins with "not here: " can't, on this machine.
  */
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -27,6 +28,35 @@ export function needCommand(ctx: Skippable, command: string, debianPackage: stri
     .map((folder) => path.join(folder, command))
     .find((file) => existsSync(file));
   return found ?? ctx.skip(`needs ${command}: apt-get install ${debianPackage}`);
+}
+
+const NAMESPACES_TRIAL = `ip link add b0 type bridge && ip link add v0 type veth peer name v1 &&
+  unshare --mount --pid --net --uts --ipc --fork --kill-child --propagation private sh -c '
+    mount -t proc proc /proc && mount -t tmpfs tmpfs /run && mount --bind /etc /opt && hostname trial'`;
+
+/** Skips unless machines can be made of namespaces here, with links between them (scripts/namespaces); root only. */
+export function needNamespaces(ctx: Skippable): void {
+  onlyOn(ctx, 'linux');
+  needRoot(ctx);
+  needCommand(ctx, 'ip', 'iproute2');
+  needCommand(ctx, 'unshare', 'util-linux');
+  const { status, stderr } = spawnSync(
+    'unshare',
+    [
+      '--mount',
+      '--net',
+      '--pid',
+      '--fork',
+      '--kill-child',
+      '--mount-proc',
+      'sh',
+      '-c',
+      NAMESPACES_TRIAL,
+    ],
+    { encoding: 'utf8', timeout: 30_000 },
+  );
+  if (status !== 0)
+    ctx.skip(`not here: namespaces with links (${stderr.trim().split('\n')[0]?.slice(0, 100)})`);
 }
 
 /** Skips unless the tests run on `platform`. */

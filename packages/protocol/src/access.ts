@@ -21,6 +21,7 @@ import {
 } from './identity.ts';
 import { normalSerial, type Revocations } from './revocations.ts';
 import { errorTrailer } from './rpc-errors.ts';
+import { unproven } from './strangers.ts';
 
 const PEER_KEY = 'minikeep-peer';
 const SERIAL_KEY = 'minikeep-peer-serial';
@@ -67,6 +68,7 @@ export function accessInterceptor(
           ),
       });
     }
+    unproven.proven(call.getPeer());
     // A call that is being ended by revocation must send nothing else.
     let shutOut = false;
     const over = revocations?.begin(serial, () => {

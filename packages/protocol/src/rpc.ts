@@ -21,6 +21,7 @@ import {
 } from './credentials.ts';
 import { frameTap } from './frame-tap.ts';
 import type { Identity } from './identity.ts';
+import { guardPort } from './strangers.ts';
 import { errorClientMiddleware, errorServerMiddleware } from './rpc-errors.ts';
 
 /** A server to add services to; see `listen`. */
@@ -64,6 +65,7 @@ async function bind(
 ): Promise<Listening> {
   try {
     const port = await server.listen(address, credentials);
+    guardPort(port);
     return { port, renew: (pems) => credentials.renew(pems) };
   } catch (cause) {
     const message = cause instanceof Error ? cause.message : String(cause);

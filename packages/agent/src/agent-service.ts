@@ -31,6 +31,7 @@ export interface AgentServiceOptions {
   readonly node: string;
   readonly cluster: string;
   readonly version: string;
+  readonly instance: string;
   readonly pieces: Pieces;
   readonly hub: EventHub;
   readonly hosts: Hosts;
@@ -61,6 +62,7 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
         protocolVersion: PROTOCOL_VERSION,
         node: options.node,
         minikeepVersion: options.version,
+        instance: options.instance,
         platform: `${process.platform}-${process.arch}`,
         cpuCount: availableParallelism(),
         memoryBytes: totalmem(),

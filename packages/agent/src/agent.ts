@@ -41,6 +41,8 @@ export interface AgentParts {
   readonly doctor: NodeDoctor;
   readonly sandbox: Promise<NonNullable<HelloResponse['sandbox']>>;
   readonly version: string;
+  /** Tells this process from every other of the same home. */
+  readonly instance?: string;
   readonly log: Logger;
 }
 
@@ -79,6 +81,7 @@ export async function startAgent(
       node: config.node,
       cluster: config.cluster,
       version: parts.version,
+      instance: parts.instance ?? '',
       pieces,
       hub,
       hosts,

@@ -16,7 +16,7 @@ import {
   writeKeyFile,
   type NodeSettings,
 } from '@minikeep/state';
-import { X509Certificate } from 'node:crypto';
+import { X509Certificate, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import { startAgent } from './agent.ts';
 import { nodeCanary } from './canary.ts';
@@ -24,6 +24,8 @@ import type { HomeAgentConfig } from './config.ts';
 import { Membership } from './membership.ts';
 import { nodeDoctor } from './node-doctor.ts';
 import { platformFor, supportOf } from './platform.ts';
+
+const INSTANCE_BYTES = 8;
 
 const REVOKED = z.strictObject({
   epoch: z.number().int().nonnegative(),
@@ -68,6 +70,7 @@ async function start(
   checkCertificate(credentials.certificate, settings);
   const onRevoked = (list: RevokedSerials): void =>
     writeKeyFile(home, FILES.revoked, JSON.stringify(revocations.merged(list)));
+  const instance = randomBytes(INSTANCE_BYTES).toString('hex');
   const platform = platformFor(config.unsafe_no_sandbox);
   const full = {
     ...config,
@@ -83,6 +86,7 @@ async function start(
     doctor: nodeDoctor(platform, full, home),
     sandbox: supportOf(platform),
     version,
+    instance,
     log,
   });
   const { host } = parseAddress(settings.listen);
@@ -92,6 +96,7 @@ async function start(
     settings,
     credentials,
     version,
+    instance,
     port: agent.listening.port,
     hosts: () => reachableHosts(host),
     revocationEpoch: () => revocations.epoch,

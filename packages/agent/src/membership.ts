@@ -3,7 +3,6 @@
  * who was removed and where the coordinator is; has its certificate renewed. Nothing that runs depends on it: while the
  * coordinator is away, it goes on trying.
  */
-import { randomBytes } from 'node:crypto';
 import { setTimeout as setTimer } from 'node:timers/promises';
 import {
   CALL_TIMEOUT_MS,
@@ -39,13 +38,14 @@ const RETRY_MS_MAX = 5_000;
 /** How soon a change of this machine's addresses is seen. */
 const LOOK_MS = 2_000;
 const LEAVE_TIMEOUT_MS = 1_000;
-const INSTANCE_BYTES = 8;
 
 export interface MembershipOptions {
   readonly home: string;
   readonly settings: NodeSettings;
   readonly credentials: { -readonly [K in keyof CredentialPems]: CredentialPems[K] };
   readonly version: string;
+  /** Tells this process from every other of the same home. */
+  readonly instance: string;
   /** Where the agent listens. */
   readonly port: number;
   readonly log: Logger;
@@ -70,7 +70,6 @@ type Client = Connection<typeof MembershipServiceDefinition>['client'];
 
 export class Membership {
   readonly #options: MembershipOptions;
-  readonly #instance = randomBytes(INSTANCE_BYTES).toString('hex');
   readonly #stop = new AbortController();
   readonly #running: Promise<void>;
   #addresses: readonly string[];
@@ -192,13 +191,13 @@ export class Membership {
   }
 
   #announcement(leaving: boolean) {
-    const { version, port, hosts, revocationEpoch } = this.#options;
+    const { version, instance, port, hosts, revocationEpoch } = this.#options;
     return {
       protocolVersion: PROTOCOL_VERSION,
       minikeepVersion: version,
       hosts: hosts(),
       port,
-      instance: this.#instance,
+      instance,
       nowSeconds: Date.now() / 1000,
       leaving,
       revocationEpoch: revocationEpoch(),

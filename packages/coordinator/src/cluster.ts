@@ -119,6 +119,12 @@ export class Cluster {
     link.close();
   }
 
+  /** The agent process that answers at the node's address now; undefined: none, or one that doesn't say. */
+  async instanceOf(name: string): Promise<string | undefined> {
+    const link = this.#nodes.find((node) => node.name === name);
+    return link?.instance();
+  }
+
   /** From here on what is wanted is brought about: once it is known where results arrive. */
   start(): void {
     this.reconciler.start();

@@ -22,6 +22,8 @@ import {
 
 const RETRY_MS_MIN = 250;
 const RETRY_MS_MAX = 5_000;
+/** An agent that works answers at once. */
+const INSTANCE_TIMEOUT_MS = 2_000;
 const NEVER_HEARD = 'it has not been heard of yet';
 /** Heartbeats come every second. */
 const HEARTBEAT_OVERDUE_MS = 10_000;
@@ -131,6 +133,17 @@ export class NodeLink {
     await this.tried;
     if (this.#up && this.#hello !== undefined) return this.#hello;
     throw this.#error ?? gone(this.name, 'it has not answered yet');
+  }
+
+  /** Asks which process answers where the node was last heard of; undefined: none. */
+  async instance(): Promise<string | undefined> {
+    try {
+      const asked = { protocolVersion: PROTOCOL_VERSION, clusterId: this.#options.cluster };
+      const { instance } = await this.agent.hello(asked, { signal: deadline(INSTANCE_TIMEOUT_MS) });
+      return instance;
+    } catch {
+      return undefined;
+    }
   }
 
   close(): void {

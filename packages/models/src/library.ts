@@ -165,11 +165,21 @@ async function presentFiles(model: Model, first: string): Promise<readonly Model
   for (const [i, { sizeBytes }] of model.files.entries()) {
     const file = model.files.length === 1 ? path.resolve(first) : partPath(first, i);
     const info = await stat(file, { bigint: true }).catch(() => undefined);
-    if (info?.isFile() !== true) return `${file} is not there`;
+    if (info?.isFile() !== true) return `${file} is not there${await folderMissing(file)}`;
     if (Number(info.size) !== sizeBytes) return `${file} is no longer the file that was imported`;
     files.push({ path: file, sizeBytes, modifiedNs: info.mtimeNs });
   }
   return files;
+}
+
+/** Names the folder that is gone with the file: mostly a disk that is not connected. */
+async function folderMissing(file: string): Promise<string> {
+  let gone = '';
+  for (let at = path.dirname(file); at !== path.dirname(at); at = path.dirname(at)) {
+    if (await stat(at).catch(() => undefined)) break;
+    gone = at;
+  }
+  return gone === '' ? '' : ` (${gone} is missing: is its disk connected?)`;
 }
 
 const partPath = (first: string, index: number): string =>

@@ -206,12 +206,7 @@ export class Members {
     if (row === undefined) throw removed(name);
     this.#checkOwnAge(name, request.revocationEpoch);
     this.#noteCertificate(name, serial);
-    const heard = this.#heard.get(name);
-    if (
-      heard !== undefined &&
-      heard.instance !== request.instance &&
-      now() - heard.atMs < this.#silentMs()
-    ) {
+    if (this.otherInstance(name, request.instance) !== undefined) {
       state.write(({ event }) => event('node.cloned', { node: name, from: source.slice(0, 100) }));
       throw cloned(name);
     }
@@ -230,6 +225,13 @@ export class Members {
       renew: row.certificateEndsAtMs - now() < lifetimeMs / 3,
       announceSeconds: this.#announceMs() / 1000,
     };
+  }
+
+  /** Another agent of that name that was heard of a moment ago: of a copied home, or killed since then. */
+  otherInstance(name: string, instance: string): string | undefined {
+    const heard = this.#heard.get(name);
+    if (heard === undefined || heard.instance === instance) return undefined;
+    return this.#options.now() - heard.atMs < this.#silentMs() ? heard.instance : undefined;
   }
 
   /** A node that knows a later list of revoked certificates has heard it from a coordinator that took this one's place. */

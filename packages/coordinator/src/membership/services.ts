@@ -25,12 +25,17 @@ export function membershipService(
   members: Members,
   version: string,
   addresses: () => string[],
+  /** Which process of that node answers where it was last heard of. */
+  answering: (node: string) => Promise<string | undefined>,
 ): MembershipServiceImplementation {
   return {
     async announce(request, context) {
       const { name } = peerOf(context);
       checkVersion(request.protocolVersion, request.minikeepVersion, version);
       if (request.leaving) members.leaves(name, request.instance);
+      // A node that was killed, or lost power, said nothing when it ended: whoever takes its place is no copy.
+      const other = members.otherInstance(name, request.instance);
+      if (other !== undefined && (await answering(name)) !== other) members.leaves(name, other);
       const { renew, announceSeconds } = request.leaving
         ? { renew: false, announceSeconds: 0 }
         : members.announce(name, request, {

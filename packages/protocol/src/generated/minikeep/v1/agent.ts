@@ -59,7 +59,11 @@ export interface HelloResponse {
   /** Memory that could be had now. */
   memoryAvailableBytes: number;
   /** Of this version of minikeep; absent: never run. */
-  modelCheck: ModelCheck | undefined;
+  modelCheck:
+    | ModelCheck
+    | undefined;
+  /** Of this process, as it announces itself; empty in a throw-away cluster. */
+  instance: string;
 }
 
 export interface RevokeRequest {
@@ -477,6 +481,7 @@ function createBaseHelloResponse(): HelloResponse {
     machine: "",
     memoryAvailableBytes: 0,
     modelCheck: undefined,
+    instance: "",
   };
 }
 
@@ -520,6 +525,9 @@ export const HelloResponse: MessageFns<HelloResponse> = {
     }
     if (message.modelCheck !== undefined) {
       ModelCheck.encode(message.modelCheck, writer.uint32(106).fork()).join();
+    }
+    if (message.instance !== "") {
+      writer.uint32(114).string(message.instance);
     }
     return writer;
   },
@@ -641,6 +649,14 @@ export const HelloResponse: MessageFns<HelloResponse> = {
             message.modelCheck = ModelCheck.decode(reader, reader.uint32());
             continue;
           }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.instance = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -675,6 +691,7 @@ export const HelloResponse: MessageFns<HelloResponse> = {
     message.modelCheck = (object.modelCheck !== undefined && object.modelCheck !== null)
       ? ModelCheck.fromPartial(object.modelCheck)
       : undefined;
+    message.instance = object.instance ?? "";
     return message;
   },
 };

@@ -146,7 +146,10 @@ async function open(
   server.add(OperatorServiceDefinition, operatorService(cluster, lasting));
   server.add(RawDataPlaneDefinition, { frames: cluster.results.handler });
   server.add(RawPieceDefinition, cluster.origin.service);
-  server.add(MembershipServiceDefinition, membershipService(members, version, addresses, (name) => cluster.instanceOf(name)));
+  server.add(
+    MembershipServiceDefinition,
+    membershipService(members, version, addresses, (name) => cluster.instanceOf(name)),
+  );
   const access = accessInterceptor(id, ACCESS, {
     onRefused: (refusal) => log('warn', 'a call was refused', { ...refusal }),
     revocations,

@@ -44,6 +44,8 @@ export interface NodeResult {
   readonly seconds: number;
   readonly byHand: readonly string[];
   readonly error: MinikeepError | undefined;
+  /** How `minikeep` is typed there; undefined: it was not reached. */
+  readonly command: string | undefined;
   /** What changed: installed, upgraded, joined; empty when all was so before. */
   readonly did: readonly string[];
 }
@@ -245,6 +247,7 @@ class Run {
       state: error === undefined ? 'up' : 'failed',
       seconds: this.#seconds,
       byHand: [...new Set(this.byHand)],
+      command: target.command,
       error,
       did,
     };

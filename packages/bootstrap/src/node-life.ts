@@ -1,4 +1,5 @@
 /** Starting and stopping a node on its machine: as a service, or in the background where nothing manages services. */
+import { MinikeepError } from '@minikeep/protocol';
 import { quote } from './ssh.ts';
 import type { Target } from './target.ts';
 
@@ -8,12 +9,8 @@ export const isService = ({ looked }: Target): boolean =>
 /** Runs when this resolves; one that runs is left alone. Returns what is left by hand. */
 export async function startNode(target: Target): Promise<readonly string[]> {
   const { home, manager, asRoot } = target.looked;
+  if (await runsAsService(target)) return [];
   if (isService(target)) {
-    const status = await target.checked<{ running?: boolean; enabled?: boolean; home?: string }>([
-      'service',
-      'status',
-    ]);
-    if (status.running === true && status.enabled === true && status.home === home) return [];
     const limit = target.ssh.node.hardware.wired_limit;
     const { by_hand } = await target.minikeep<{ by_hand?: string[] }>([
       'service',
@@ -36,16 +33,33 @@ export async function startNode(target: Target): Promise<readonly string[]> {
     : [];
 }
 
-/** Nothing of it runs when this resolves. */
+/** Also where a person has made it one by hand. */
+async function runsAsService(target: Target): Promise<boolean> {
+  const status = await target.checked<{ running?: boolean; enabled?: boolean; home?: string }>([
+    'service',
+    'status',
+  ]);
+  return status.running === true && status.enabled === true && status.home === target.looked.home;
+}
+
+/** Nothing of it runs when this resolves. Throws `bootstrap.not_stopped`. */
 export async function stopNode(target: Target): Promise<void> {
   const { manager, home } = target.looked;
-  if (!isService(target)) {
-    await target.run(`${quote(target.program)} stop --home ${quote(home)} --json`);
-    return;
-  }
-  await target.run(
-    manager === 'systemd'
-      ? 'systemctl stop minikeep.service'
-      : 'launchctl bootout system/minikeep.node; true',
+  const { code, stderr } = await target.run(
+    !isService(target)
+      ? `${quote(target.program)} stop --home ${quote(home)} --json`
+      : manager === 'systemd'
+        ? 'systemctl stop minikeep.service'
+        : 'launchctl bootout system/minikeep.node; true',
+  );
+  if (code === 0 || stderr.includes('stop.not_running')) return;
+  throw new MinikeepError(
+    'bootstrap.not_stopped',
+    stderr.includes('stop.is_service')
+      ? `${target.name} runs as a service, and to stop it takes root: bootstrap has no such right there`
+      : `the node on ${target.name} could not be ended: ${stderr.trim().slice(-300)}`,
+    {
+      next: `Let bootstrap in as root, or with sudo that asks no password; or end it by hand: ssh -t ${target.ssh.typed.replace(/^ssh /, '')} sudo minikeep service remove`,
+    },
   );
 }

@@ -34,6 +34,12 @@ export class Target {
     return `${this.looked.prefix}/bin/minikeep`;
   }
 
+  /** How a person types it there. */
+  get command(): string | undefined {
+    if (this.#looked === undefined) return undefined;
+    return this.#looked.asRoot === 'no' ? this.program : 'sudo minikeep';
+  }
+
   /** Runs a script with root's rights where there are any, else as the user. */
   async run(script: string, options: Partial<RunOptions> = {}): Promise<Answer> {
     const { asRoot } = this.looked;

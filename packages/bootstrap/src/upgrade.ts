@@ -29,12 +29,13 @@ export async function upgrade(
 ): Promise<void> {
   const begun: Upgrading[] = [];
   for (const node of nodes) {
-    begun.push(node);
     try {
       // Between two nodes is the place to stop: never within one.
       signal.throwIfAborted();
       node.onStep('upgrading');
       await keepState(node.target);
+      // From here on there is something to go back from.
+      begun.push(node);
       await node.target.switchTo(node.to);
       await startNode(node.target);
       await cluster.untilUp(node.target.name, node.version);

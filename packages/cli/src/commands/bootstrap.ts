@@ -63,7 +63,13 @@ export async function bootstrapCommand(
   const failed = results.filter(({ state }) => state === 'failed');
   if (json)
     await terminal.json({ type: 'done', cluster: stack.cluster, nodes: results.map(documentOf) });
-  else await say(terminal, stack.cluster, results);
+  else
+    await say(
+      terminal,
+      stack.cluster,
+      stack.nodes.find(({ role }) => role === 'coordinator')?.name,
+      results,
+    );
   return failed.length === 0 ? EXIT.ok : EXIT.failed;
 }
 
@@ -120,6 +126,7 @@ const documentOf = (one: NodeResult) => ({
 async function say(
   terminal: Terminal,
   cluster: string,
+  coordinator: string | undefined,
   results: readonly NodeResult[],
 ): Promise<void> {
   const failed = results.filter(({ error }) => error !== undefined);
@@ -144,6 +151,7 @@ async function say(
   await terminal.line(
     `${cluster} is up: ${results.length} of ${results.length} machines${changed ? '' : '; nothing had to be done'}. On its coordinator:`,
   );
-  await terminal.line('  sudo minikeep nodes');
-  await terminal.line('  sudo minikeep model import FILE, then: sudo minikeep up NAME');
+  const command = results.find(({ name }) => name === coordinator)?.command ?? 'minikeep';
+  await terminal.line(`  ${command} nodes`);
+  await terminal.line(`  ${command} model import FILE, then: ${command} up NAME`);
 }

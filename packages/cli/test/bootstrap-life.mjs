@@ -26,7 +26,7 @@ function bootstrap(stack, ...more) {
       '--json',
       ...more,
     ],
-    { encoding: 'utf8', timeout: 120_000 },
+    { encoding: 'utf8', timeout: 300_000 },
   );
   const documents = said.stdout
     .split('\n')

@@ -130,7 +130,7 @@ describe('two machines with sshd', () => {
         made.file,
         made.sha256,
       ],
-      { encoding: 'utf8', timeout: 240_000 },
+      { encoding: 'utf8', timeout: 500_000 },
     );
     const outcome = JSON.parse(said.stdout || '{}') as Record<string, never>;
     expect(outcome['error'], said.stderr).toBeUndefined();
@@ -156,5 +156,5 @@ describe('two machines with sshd', () => {
     ]);
     expect(outcome['nodes']).toEqual(['mini-1 up', 'mini-2 up']);
     expect(JSON.stringify(outcome['leftBehind'])).not.toContain('bootstrap');
-  }, 300_000);
+  }, 600_000);
 });

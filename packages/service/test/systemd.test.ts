@@ -110,7 +110,7 @@ describe('on a machine with systemd', () => {
         place,
         path.join(REPOSITORY, 'minikeep'),
       ],
-      { encoding: 'utf8', timeout: 150_000 },
+      { encoding: 'utf8', timeout: 400_000 },
     );
     const document = JSON.parse(said.stdout.trim().split('\n').at(-1) || '{}') as {
       skipped?: string;
@@ -134,5 +134,5 @@ describe('on a machine with systemd', () => {
       ]
     `);
     expect(execFileSync('ip', ['netns', 'list'], { encoding: 'utf8' })).not.toContain('minikeep');
-  }, 180_000);
+  }, 450_000);
 });

@@ -20,10 +20,13 @@ import type { EventHub } from './event-hub.ts';
 import type { HostedDeployment } from './hosted-deployment.ts';
 import type { Hosts } from './hosts.ts';
 import type { NodeDoctor } from './node-doctor.ts';
+import type { Links } from './links.ts';
 import { memoryAvailableBytes } from './machine.ts';
 import type { Pieces } from './prepare-slice.ts';
 
 const TEXT_TIMEOUT_MS_MAX = 120_000;
+/** Nobody watches for so long: what the coordinator allowed is no longer allowed. */
+const COORDINATOR_AWAY_MS = 15_000;
 const LOAD_EVENTS_MAX = 1_000;
 const JSON_LENGTH_MAX = 1024 * 1024;
 
@@ -35,6 +38,7 @@ export interface AgentServiceOptions {
   readonly pieces: Pieces;
   readonly hub: EventHub;
   readonly hosts: Hosts;
+  readonly links: Links;
   readonly canary: NodeCanary;
   readonly doctor: NodeDoctor;
   /** Where this agent listens; known once it does. */
@@ -76,14 +80,18 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
       };
     },
 
-    async *watch(_, context) {
+    async *watch(since, context) {
       watchers += 1;
       try {
-        yield* hub.watch(context.signal);
+        yield* hub.watch(context.signal, since);
       } finally {
         watchers -= 1;
-        // A coordinator that was started again may watch already while the connection of the old one still ends.
-        if (watchers === 0) pieces.forgetAll();
+        // A coordinator that was started again may watch already while the connection of the old one still ends; one
+        // whose link was cut is back in a moment.
+        const forget = (): void => {
+          if (watchers === 0) pieces.forgetAll();
+        };
+        setTimeout(forget, COORDINATOR_AWAY_MS).unref();
       }
     },
 
@@ -130,7 +138,10 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
         throw new MinikeepError('deployment.no_stage', `${request.deployment} has no stage here`, {
           next: 'Deploy again.',
         });
-      await stage.connect(request, context.signal);
+      const { downstream, downstreamAddresses } = request;
+      options.links.learn(downstream, downstreamAddresses);
+      const downstreamWays = (): readonly string[] => options.links.waysTo(downstream);
+      await stage.connect({ ...request, downstreamWays }, context.signal);
       return {};
     },
 
@@ -170,6 +181,7 @@ async function stageState(host: HostedDeployment) {
     framesOut: counters?.framesOut ?? 0,
     framesSent: counters?.framesSent ?? 0,
     oldestSeconds: counters?.oldestSeconds ?? 0,
+    linkBrokenSeconds: counters?.linkBrokenSeconds ?? 0,
     engineStopped: engine?.stopped ?? false,
     engineAlive: engine !== undefined,
     engineCpuSeconds: engine?.cpuSeconds ?? 0,

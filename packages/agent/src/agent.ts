@@ -20,6 +20,7 @@ import { dataPlane } from './data-plane.ts';
 import type { NodeDoctor } from './node-doctor.ts';
 import { EventHub } from './event-hub.ts';
 import { Hosts } from './hosts.ts';
+import { Links } from './links.ts';
 import { machineId } from './machine.ts';
 import { Pieces } from './prepare-slice.ts';
 import { SliceStore } from './slice-store.ts';
@@ -72,6 +73,7 @@ export async function startAgent(
     sandboxed: !config.unsafe_no_sandbox,
     programs: config.program_folder,
   });
+  const links = new Links();
   const pieces = new Pieces(store, credentials);
   let address = '';
   const server = makeServer();
@@ -85,6 +87,7 @@ export async function startAgent(
       pieces,
       hub,
       hosts,
+      links,
       canary: parts.canary,
       doctor: parts.doctor,
       address: () => address,

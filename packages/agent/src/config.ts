@@ -20,6 +20,8 @@ export const HOME_AGENT_CONFIG = z.strictObject({
   store: AGENT_CONFIG.shape.store,
   program_folder: AGENT_CONFIG.shape.program_folder,
   unsafe_no_sandbox: AGENT_CONFIG.shape.unsafe_no_sandbox,
+  /** A coordinator that moved may be looked for on the local network. */
+  discovery: z.boolean().default(false),
   end_with_stdin: AGENT_CONFIG.shape.end_with_stdin,
 });
 

@@ -1,12 +1,6 @@
 /** The node's end of the frame streams: who opened it is checked once, then frames go to the stage as they are. */
 import { EXIT, MinikeepError, PROTOCOL_VERSION } from '@minikeep/protocol';
-import {
-  FRAMES_METADATA,
-  peerOf,
-  takeFrames,
-  type FramesHandler,
-  type TakeFrame,
-} from '@minikeep/protocol/rpc';
+import { FRAMES_METADATA, peerOf, type FramesHandler } from '@minikeep/protocol/rpc';
 import type { Hosts } from './hosts.ts';
 
 export function dataPlane(hosts: Hosts): FramesHandler {
@@ -25,9 +19,7 @@ export function dataPlane(hosts: Hosts): FramesHandler {
         next: 'Only the neighbour of the current epoch may send frames.',
         exitCode: EXIT.denied,
       });
-    stage.checkSender(peer, epoch, session);
-    yield { received: 0 };
-    const frames = (take: TakeFrame): Promise<void> => takeFrames(request, context, take);
-    await stage.receive(peer, epoch, session, frames, context.signal);
+    const inlet = stage.inletFor(peer, epoch, session, read(FRAMES_METADATA.sender));
+    yield* inlet.serve(request, context);
   };
 }

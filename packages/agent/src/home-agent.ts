@@ -99,6 +99,7 @@ async function start(
     instance,
     port: agent.listening.port,
     hosts: () => reachableHosts(host),
+    discovery: config.discovery,
     revocationEpoch: () => revocations.epoch,
     onRenewed: () => agent.listening.renew(credentials),
     onRevoked(list) {

@@ -15,9 +15,12 @@ import {
 } from '@minikeep/protocol';
 import { parseConfig } from '@minikeep/protocol/config';
 import { certificateRequest } from '@minikeep/protocol/authority';
+import { discoveryId, find } from '@minikeep/discovery';
 import {
   connect,
   deadline,
+  formatAddress,
+  keyPin,
   type Connection,
   type CredentialPems,
   type RevokedSerials,
@@ -37,7 +40,10 @@ const RETRY_MS_MIN = 500;
 const RETRY_MS_MAX = 5_000;
 /** How soon a change of this machine's addresses is seen. */
 const LOOK_MS = 2_000;
+/** How often a coordinator that is nowhere where it was is looked for. */
+const LOOK_AROUND_MS = 20_000;
 const LEAVE_TIMEOUT_MS = 1_000;
+const ADDRESSES_MAX = 32;
 
 export interface MembershipOptions {
   readonly home: string;
@@ -50,6 +56,8 @@ export interface MembershipOptions {
   readonly port: number;
   readonly log: Logger;
   readonly hosts: () => string[];
+  /** A coordinator that moved may be looked for on the local network. */
+  readonly discovery: boolean;
   /** Of the newest list of revoked certificates that is known here. */
   readonly revocationEpoch: () => number;
   /** The certificate in `credentials` is a new one. */
@@ -73,6 +81,7 @@ export class Membership {
   readonly #stop = new AbortController();
   readonly #running: Promise<void>;
   #addresses: readonly string[];
+  #lookedAroundMs = -Infinity;
   /** Why the coordinator is not reached, as last logged: each reason once. */
   #told = '';
 
@@ -112,10 +121,30 @@ export class Membership {
           return;
         }
         this.#tell(thrown);
+        if (await this.#lookAround()) continue;
         await pause(retryMs, signal);
         retryMs = Math.min(RETRY_MS_MAX, retryMs * 2);
       }
     }
+  }
+
+  /**
+   * Everything has a new address after a move to another network: the coordinator is found by what it announces, and
+   * still has to show its certificate. True: there are places that were not tried yet.
+   */
+  async #lookAround(): Promise<boolean> {
+    const { discovery, settings, credentials } = this.#options;
+    const now = performance.now();
+    if (!discovery || settings.serves !== undefined) return false;
+    if (now - this.#lookedAroundMs < LOOK_AROUND_MS) return false;
+    this.#lookedAroundMs = now;
+    const known = this.#addresses;
+    const id = discoveryId(keyPin(credentials.authority));
+    for await (const { hosts, port } of find(id, this.#stop.signal)) {
+      const fresh = hosts.map((host) => formatAddress(host, port));
+      this.#addresses = [...new Set([...fresh, ...this.#addresses])].slice(0, ADDRESSES_MAX);
+    }
+    return this.#addresses.length > known.length;
   }
 
   async #learn(answer: AnnounceResponse): Promise<void> {

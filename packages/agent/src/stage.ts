@@ -5,18 +5,13 @@
  *
  * Each connection is a session. A coordinator that was started again connects an engine that still runs: the streams
  * of the session before end first, and the engine finishes the frames that it holds; what comes out of it until then
- * goes nowhere. So no frame of a session is ever seen by another one.
+ * goes nowhere. So no frame of a session is ever seen by another one. Within a session the streams may change from link
+ * to link: no frame is lost or taken twice (frame-link.ts, frame-inlet.ts of the protocol package).
  */
 import type { EngineClient } from '@minikeep/engine';
-import {
-  identityUri,
-  parseIdentityUri,
-  MinikeepError,
-  toMinikeepError,
-  type Identity,
-} from '@minikeep/protocol';
+import { identityUri, parseIdentityUri, MinikeepError, type Identity } from '@minikeep/protocol';
 import { CONNECT_TIMEOUT_MS } from '@minikeep/protocol';
-import { FrameSender, type CredentialPems, type TakeFrame } from '@minikeep/protocol/rpc';
+import { FrameInlet, FrameLink, type CredentialPems } from '@minikeep/protocol/rpc';
 
 /** As long as one step may take before its stage counts as stalled. */
 const DRAIN_TIMEOUT_MS = 120_000;
@@ -29,6 +24,8 @@ export interface StageCounters {
   readonly framesSent: number;
   /** Age of the oldest frame that the engine holds; 0 when it holds none. */
   readonly oldestSeconds: number;
+  /** Since the link to the next neighbour broke; 0 while it holds. */
+  readonly linkBrokenSeconds: number;
 }
 
 export interface StageOptions {
@@ -52,7 +49,8 @@ export interface StageConnection {
   /** Certificate names of the neighbours. */
   readonly upstream: string;
   readonly downstream: string;
-  readonly downstreamAddress: string;
+  /** Where the next neighbour is reached, host:port, the best first; asked whenever a way is looked for. */
+  downstreamWays(): readonly string[];
 }
 
 export class Stage {
@@ -61,9 +59,9 @@ export class Stage {
   #session = 0;
   /** Who may send; nobody while the engine finishes what it holds of the session before. */
   #upstream: Identity | undefined;
-  /** The stream from upstream, once it is here; aborted when its session is over. */
-  #receiving: AbortController | undefined;
-  #downstream: FrameSender | undefined;
+  /** What comes from upstream, over one stream after the other. */
+  #inlet: FrameInlet | undefined;
+  #downstream: FrameLink | undefined;
   #closed = false;
   /** Ends the waiting for a neighbour that will never be ready again. */
   #wake: () => void = () => {};
@@ -93,7 +91,7 @@ export class Stage {
    * Throws `pipeline.neighbour_invalid`, `pipeline.stale_session`, `pipeline.not_drained`, `pipeline.stream_lost`.
    */
   async connect(connection: StageConnection, signal?: AbortSignal): Promise<void> {
-    const { session, downstreamAddress: address } = connection;
+    const { session } = connection;
     const from = parseIdentityUri(connection.upstream);
     const to = parseIdentityUri(connection.downstream);
     if (from === undefined || to === undefined)
@@ -106,8 +104,9 @@ export class Stage {
     await this.#drained(signal);
     if (this.#session !== session || this.#closed) throw this.#stale(session);
     this.#upstream = from;
-    const sender = new FrameSender({
-      address,
+    this.#inlet = this.#newInlet(session, from);
+    const sender = new FrameLink({
+      ways: () => connection.downstreamWays(),
       credentials: this.#options.credentials,
       neighbour: to,
       deployment: this.#options.deployment,
@@ -115,7 +114,7 @@ export class Stage {
       session,
       onEnd: (error) => {
         if (this.#downstream === sender) this.#dropDownstream();
-        if (error !== undefined) this.#fault(session, true, to.name, toMinikeepError(error));
+        if (error !== undefined) this.#fault(session, true, to.name, error);
       },
     });
     this.#downstream = sender;
@@ -130,42 +129,31 @@ export class Stage {
     }
   }
 
-  /** Takes the upstream neighbour's frames until its stream or its session ends. Throws for anyone else, and for a second stream. */
-  async receive(
-    peer: Identity,
-    epoch: number,
-    session: number,
-    frames: (take: TakeFrame) => Promise<void>,
-    signal: AbortSignal,
-  ): Promise<void> {
-    this.checkSender(peer, epoch, session);
-    const receiving = new AbortController();
-    this.#receiving = receiving;
-    const over = new Promise<never>((_resolve, reject) => {
-      const end = (): void => reject(receiving.signal.reason as Error);
-      receiving.signal.addEventListener('abort', end, { once: true });
-    });
-    // Nobody may wait for it any more when it comes.
-    over.catch(() => {});
-    const take: TakeFrame = (frame) => {
-      receiving.signal.throwIfAborted();
-      if (this.#held.length >= FRAMES_HELD_MAX) throw tooManyFrames(peer.name);
-      this.#framesIn++;
-      this.#held.push(performance.now());
-      return this.#options.engine.sendFrame(frame);
-    };
-    try {
-      await Promise.race([frames(take), over]);
-      this.#fault(session, false, peer.name, streamEnded(peer.name));
-    } catch (thrown) {
-      const error = signal.aborted ? streamEnded(peer.name) : toMinikeepError(thrown);
-      this.#fault(session, false, peer.name, error);
-      throw error;
-    }
+  /** For a stream of the upstream neighbour. Throws `access.denied` for anyone else, and for a second sender. */
+  inletFor(peer: Identity, epoch: number, session: number, sender: string): FrameInlet {
+    this.#checkSender(peer, epoch, session, sender);
+    return this.#inlet as FrameInlet;
   }
 
-  /** Throws `access.denied` unless the stream may be opened. */
-  checkSender(peer: Identity, epoch: number, session: number): void {
+  /** The neighbour's addresses are others, or another one is better. */
+  reconsiderWays(): void {
+    this.#downstream?.reconsider();
+  }
+
+  #newInlet(session: number, from: Identity): FrameInlet {
+    return new FrameInlet({
+      sender: from.name,
+      take: (frame) => {
+        if (this.#held.length >= FRAMES_HELD_MAX) throw tooManyFrames(from.name);
+        this.#framesIn++;
+        this.#held.push(performance.now());
+        return this.#options.engine.sendFrame(frame);
+      },
+      onLost: (error) => this.#fault(session, false, from.name, error),
+    });
+  }
+
+  #checkSender(peer: Identity, epoch: number, session: number, sender: string): void {
     const { deployment } = this.#options;
     const why =
       this.#upstream === undefined
@@ -176,9 +164,11 @@ export class Stage {
             ? `epoch ${epoch} of ${deployment} is not the current one (${this.#options.epoch})`
             : session !== this.#session
               ? `session ${session} of ${deployment} is not the current one (${this.#session})`
-              : this.#receiving !== undefined
+              : (this.#inlet?.senderId ?? sender) !== sender
                 ? `this stage of ${deployment} already has a stream from its neighbour`
-                : undefined;
+                : this.#inlet?.over === true
+                  ? `this stage of ${deployment} has given up its neighbour`
+                  : undefined;
     if (why === undefined) return;
     throw new MinikeepError('access.denied', `frames refused: ${why}`, {
       next: 'Only the neighbour of the current epoch may send frames.',
@@ -217,6 +207,7 @@ export class Stage {
       framesOut: this.#framesOut,
       framesSent: this.#framesSent,
       oldestSeconds: oldest === undefined ? 0 : (performance.now() - oldest) / 1000,
+      linkBrokenSeconds: this.#downstream?.brokenSeconds ?? 0,
     };
   }
 
@@ -235,8 +226,8 @@ export class Stage {
   /** From here on nothing goes into the engine, and what comes out of it goes nowhere. */
   #endSession(): void {
     this.#upstream = undefined;
-    this.#receiving?.abort(this.#stale(this.#session));
-    this.#receiving = undefined;
+    this.#inlet?.close(this.#stale(this.#session));
+    this.#inlet = undefined;
     this.#dropDownstream();
   }
 
@@ -288,11 +279,4 @@ function tooManyFrames(neighbour: string): MinikeepError {
       next: 'The coordinator or that node runs another version: compare versions with `minikeep nodes`.',
     },
   );
-}
-
-function streamEnded(neighbour: string): MinikeepError {
-  return new MinikeepError('pipeline.stream_lost', `${neighbour} ended its stream of frames`, {
-    next: 'Look at that node: `minikeep status` shows whether its agent runs.',
-    exitCode: 4,
-  });
 }

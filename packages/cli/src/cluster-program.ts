@@ -43,6 +43,10 @@ export function addClusterCommands(program: Command, context: CommandContext, en
     )
     .option('--restore <file>', "a cluster's backup: this machine takes the place of the lost one")
     .option('--passphrase-file <file>', "the backup's passphrase; - for standard input")
+    .option(
+      '--no-discovery',
+      'never announce the cluster on the local network (Bonjour), nor look for it',
+    )
     .addHelpText(
       'after',
       '\nExamples:\n  minikeep init --name lab\n  minikeep init --name lab --listen 192.168.1.20:7420\n  minikeep init --restore lab.backup --passphrase-file -',
@@ -83,6 +87,10 @@ export function addClusterCommands(program: Command, context: CommandContext, en
     .option(
       '--unsafe-no-sandbox',
       'run the engines without a sandbox: they may then do all that you may',
+    )
+    .option(
+      '--no-discovery',
+      'this time, neither announce the cluster on the local network (Bonjour) nor look for it',
     )
     .option(
       '--background',
@@ -133,6 +141,10 @@ export function addClusterCommands(program: Command, context: CommandContext, en
     .requiredOption('--token-file <file>', 'what `minikeep invite` printed; - reads it from stdin')
     .option('--name <name>', "this machine's name in the cluster (default: its host name)")
     .option('--listen <address>', "where this node's agent listens (default: every address)")
+    .option(
+      '--no-discovery',
+      'never look for the cluster on the local network (Bonjour), now and later',
+    )
     .addHelpText(
       'after',
       '\nExamples:\n  minikeep join 192.168.1.20 --token-file -\n  minikeep join --token-file token.txt --name mini-2',

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { randomModelFile } from '@minikeep/testkit';
-import { FrameSender, connect, deadline } from '@minikeep/protocol/rpc';
+import { FrameLink, connect, deadline } from '@minikeep/protocol/rpc';
 import {
   AgentServiceDefinition,
   DeployPhase,
@@ -248,8 +248,8 @@ describe('a cluster of three nodes', () => {
         epoch: number,
         session = 1,
       ): Promise<string> => {
-        const sender = new FrameSender({
-          address: cluster.nodes[to - 1]?.address ?? '',
+        const sender = new FrameLink({
+          ways: () => [cluster.nodes[to - 1]?.address ?? ''],
           credentials: await credentials(cluster, 'node', from),
           neighbour: { cluster: id, role: 'node', name: `node-${to}` },
           deployment: 'test',

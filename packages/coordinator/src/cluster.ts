@@ -37,8 +37,8 @@ export interface ClusterOptions {
   apiUrl?(): string;
   /** What the cluster's members said of themselves; nothing for a throw-away one. */
   facts?(node: string): NodeFacts | undefined;
-  /** Where the last stage sends results; known once the coordinator listens. */
-  address(): string;
+  /** Where the last stage sends results, the best first; known once the coordinator listens. */
+  addressesFor(node: string): readonly string[];
 }
 
 /** What is known of a node apart from its link. */
@@ -234,7 +234,10 @@ export class Cluster {
       origin: this.origin,
       nodes: this.nodes,
       credentials,
-      own: { uri: identityUri(identity), address: this.#options.address() },
+      own: {
+        uri: identityUri(identity),
+        addressesFor: (node) => this.#options.addressesFor(node.name),
+      },
       results: this.results,
     });
     this.#deployments.set(options.name, deployment);
@@ -289,6 +292,7 @@ export class Cluster {
     return {
       node: node.name,
       address: node.address,
+      addresses: node.address === '' ? [] : [...node.ways],
       reachable: node.up,
       error: node.up || node.error === undefined ? undefined : toErrorDetail(node.error),
       platform: hello?.platform ?? '',

@@ -50,7 +50,7 @@ export async function startCoordinator(
     nodes: config.nodes.map((node) => ({ name: node.name, addresses: [node.address] })),
     credentials,
     cacheFolder: config.cache_folder,
-    address: () => address,
+    addressesFor: () => [address],
   });
   const server = makeServer();
   server.add(OperatorServiceDefinition, operatorService(cluster, undefined));

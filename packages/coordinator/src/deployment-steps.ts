@@ -5,8 +5,8 @@ import type { EngineReady } from '@minikeep/protocol/v1';
 import type { DeploymentPlan, DeploymentShape } from './deployment-plan.ts';
 import { stageName } from './diagnose.ts';
 import { loadEngines, type EngineToLoad } from './load-stages.ts';
-import type { NodeLink } from './node-link.ts';
 import { sendSlices, type SendOptions, type SliceForNode } from './send-slices.ts';
+import type { NodeLink, OwnPlace } from './node-link.ts';
 
 /** Names of what each node was sent (`sliceDigest`). */
 export interface PlacedDigests {
@@ -168,19 +168,22 @@ const slicesChanged = (): MinikeepError =>
 /** Connects the stages from the last to the first, so that every stream finds somebody who expects it. */
 export async function connectAll(
   { deployment, epoch, session, shape, timeoutMs, signal }: ConnectOptions,
-  own: { readonly uri: string; readonly address: string },
+  own: OwnPlace,
   onProgress: (fraction: number) => void,
 ): Promise<void> {
   const { stages } = shape;
   for (let i = stages.length - 1; i >= 0; i--) {
     const [before, stage, after] = [stages[i - 1], stages[i], stages[i + 1]];
-    await stage?.node.agent.connect(
+    if (stage === undefined) continue;
+    await stage.node.agent.connect(
       {
         deployment,
         epoch,
         upstream: before === undefined ? own.uri : identityUri(before.node.identity),
         downstream: after === undefined ? own.uri : identityUri(after.node.identity),
-        downstreamAddress: after?.node.address ?? own.address,
+        downstreamAddresses: [
+          ...(after?.node.waysFrom(stage.node) ?? own.addressesFor(stage.node)),
+        ],
         session,
       },
       { signal: deadline(timeoutMs, signal) },

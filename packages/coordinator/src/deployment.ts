@@ -3,7 +3,7 @@
  * an engine or a stream ends every answer with one error that names node and stage.
  */
 import { CALL_TIMEOUT_MS, MinikeepError, toMinikeepError } from '@minikeep/protocol';
-import { FrameSender, deadline, type CredentialPems } from '@minikeep/protocol/rpc';
+import { FrameLink, deadline, type CredentialPems } from '@minikeep/protocol/rpc';
 import {
   DeployPhase,
   DeploymentState,
@@ -40,7 +40,7 @@ import {
   textEngineDied,
   type Place,
 } from './node-faults.ts';
-import type { NodeEvent, NodeLink } from './node-link.ts';
+import type { NodeEvent, NodeLink, OwnPlace } from './node-link.ts';
 import type { PieceOrigin } from './piece-origin.ts';
 import { Pipeline } from './pipeline.ts';
 import type { ResultStreams } from './result-streams.ts';
@@ -62,8 +62,8 @@ export interface DeploymentOptions {
   /** Every node of the cluster. */
   readonly nodes: readonly NodeLink[];
   readonly credentials: CredentialPems;
-  /** This coordinator's certificate name and data-plane address, for the last stage. */
-  readonly own: { readonly uri: string; readonly address: string };
+  /** This coordinator's certificate name and where it is reached, for the last stage. */
+  readonly own: OwnPlace;
   readonly results: ResultStreams;
   onProgress(progress: DeployProgress): void;
   /** The slices are on their nodes, nothing is loaded yet. */
@@ -84,7 +84,7 @@ export class Deployment {
   #session = 0;
   #pipeline: Pipeline | undefined;
   #textEngine: TextEngine | undefined;
-  #sender: FrameSender | undefined;
+  #sender: FrameLink | undefined;
   #violations = 0;
   /** A node's record of refused attempts has a hole. */
   #blind = false;
@@ -298,16 +298,14 @@ export class Deployment {
     const progress = (fraction: number): void =>
       this.#progress(DeployPhase.DEPLOY_PHASE_CONNECTING, fraction);
     await connectAll({ deployment, epoch, session, shape, timeoutMs, signal }, own, progress);
-    const sender = new FrameSender({
-      address: first.address,
+    const sender = new FrameLink({
+      ways: () => first.ways,
       credentials,
       neighbour: first.identity,
       deployment,
       epoch,
       session,
-      onEnd: (error) => {
-        if (error !== undefined) this.#streamBroke(toMinikeepError(error));
-      },
+      onEnd: (error) => void (error !== undefined && this.#streamBroke(error)),
     });
     this.#sender = sender;
     await Promise.race([sender.accepted, aborted(deadline(CALL_TIMEOUT_MS, signal))]);
@@ -340,6 +338,7 @@ export class Deployment {
         stages: this.shape.stages,
         silentMs,
         gpu: this.shape.context.gpu,
+        linkBrokenSeconds: () => this.#sender?.brokenSeconds ?? 0,
         signal: this.#over.signal,
       });
       if (error === undefined) this.#pipeline?.stillWorking();

@@ -13,6 +13,8 @@ const ANSWER_TIMEOUT_MS = 2_000;
 const SAMPLE_MS = 1_000;
 /** … in which an engine that computes uses at least this much. */
 const COMPUTING_CPU_SECONDS_MIN = 0.1;
+/** A link that was cut is noticed, and another one taken, in this time: until then a step on its way is not lost. */
+const CHANGE_OVER_MS = 6_000;
 /** Waiting for a GPU uses no processor time: only silence can tell, and it has to last. */
 const GPU_SILENCE_MS_MIN = 30_000;
 /** Even an engine that computes is given up after this. */
@@ -28,12 +30,20 @@ export interface Silence {
   readonly stages: readonly StageOnNode[];
   readonly silentMs: number;
   readonly gpu: boolean;
+  /** Since the link to the first stage broke; 0 while it holds. */
+  linkBrokenSeconds(): number;
   readonly signal: AbortSignal;
 }
 
 /** The error that names the stage, or undefined when the stages are computing. */
 export async function diagnose(silence: Silence): Promise<MinikeepError | undefined> {
-  const before = await ask(silence);
+  let before = await ask(silence);
+  if (changingOver(silence, before)) return undefined;
+  // A node with several links may be silent only because one of them is gone.
+  if (before.some((state, i) => state === undefined && severalLinks(silence.stages[i]))) {
+    await pause(CHANGE_OVER_MS);
+    before = await ask(silence);
+  }
   const mute = before.findIndex((state) => state === undefined);
   if (mute >= 0) return stalled(silence, mute, 'its agent does not answer');
   const states = before as StageStateResponse[];
@@ -42,10 +52,15 @@ export async function diagnose(silence: Silence): Promise<MinikeepError | undefi
   const dead = states.findIndex((state) => !state.engineAlive);
   if (dead >= 0) return stalled(silence, dead, 'its engine is gone');
   const holder = states.findIndex((state) => state.oldestSeconds > 0);
-  if (holder < 0) return lostBetween(silence, states);
+  if (holder < 0) {
+    await pause(CHANGE_OVER_MS);
+    const later = await ask(silence);
+    const moved = later.some((state, i) => state?.framesIn !== states[i]?.framesIn);
+    return moved || changingOver(silence, later) ? undefined : lostBetween(silence, states);
+  }
   if (silence.silentMs > SILENCE_MS_MAX)
     return stalled(silence, holder, 'its engine does not end a step');
-  await new Promise((resolve) => setTimeout(resolve, SAMPLE_MS));
+  await pause(SAMPLE_MS);
   const after = await ask(silence);
   const now = after[holder];
   if (now === undefined) return stalled(silence, holder, 'its agent does not answer');
@@ -56,6 +71,21 @@ export async function diagnose(silence: Silence): Promise<MinikeepError | undefi
   if (silence.gpu && silence.silentMs < GPU_SILENCE_MS_MIN) return undefined;
   return stalled(silence, holder, 'its engine has a step and computes nothing');
 }
+
+/** A stage or we ourselves look for another way to the next one: the step is kept, and who gives up says so. */
+function changingOver(
+  silence: Silence,
+  states: readonly (StageStateResponse | undefined)[],
+): boolean {
+  return (
+    silence.linkBrokenSeconds() > 0 || states.some((state) => (state?.linkBrokenSeconds ?? 0) > 0)
+  );
+}
+
+const severalLinks = (stage: StageOnNode | undefined): boolean =>
+  (stage?.node.ways.length ?? 0) > 1;
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 async function ask(silence: Silence): Promise<(StageStateResponse | undefined)[]> {
   return Promise.all(

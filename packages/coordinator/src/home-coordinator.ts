@@ -108,7 +108,20 @@ async function open(
   const identity: Identity = { cluster: id, role: 'coordinator', name: settings.coordinator };
   await renewOwn(home, authority, settings, credentials);
 
-  const where = { hosts: [] as string[], port: 0, enrolmentPort: 0, apiUrl: '' };
+  const { host } = parseAddress(serves.listen);
+  const where = {
+    port: 0,
+    enrolmentPort: 0,
+    apiUrl: '',
+    /** Now: a machine's addresses change. */
+    get hosts(): readonly string[] {
+      return reachableHosts(host);
+    },
+    /** For what runs on this machine: no cable has to be in it. */
+    get inside(): string {
+      return formatAddress(insideHost(host), this.port);
+    },
+  };
   const members: Members = new Members({
     settings,
     state,
@@ -133,7 +146,9 @@ async function open(
     nodes: state.read(readNodes).map(({ name, addresses: known }) => ({ name, addresses: known })),
     credentials,
     cacheFolder: libraryFolder(home.folder),
-    address: () => addresses()[0] ?? '',
+    // The stage on this machine goes on whatever is pulled out of it.
+    addressesFor: (node) =>
+      node === settings.node ? [...new Set([where.inside, ...addresses()])] : addresses(),
     facts: (name) => members.facts(name),
     apiUrl: () => where.apiUrl,
   });
@@ -164,13 +179,16 @@ async function open(
   closers.push(() => api.close());
   where.apiUrl = api.url;
 
-  const { host } = parseAddress(serves.listen);
-  where.hosts = reachableHosts(host);
   where.port = listening.port;
   where.enrolmentPort = forStrangers.port;
-  keepPorts(home, settings, { ...where, apiPort: api.port });
+  keepPorts(home, settings, {
+    port: where.port,
+    enrolmentPort: where.enrolmentPort,
+    apiPort: api.port,
+  });
   const address = formatAddress(where.hosts[0] ?? host, where.port);
-  writeRunning(home, address, formatAddress(where.hosts[0] ?? host, where.enrolmentPort), api.url);
+  const enrolment = formatAddress(insideHost(host), where.enrolmentPort);
+  writeRunning(home, where.inside, enrolment, api.url);
   closers.push(() => home.removeKey(FILES.running));
 
   cluster.start();
@@ -246,6 +264,9 @@ function keepPorts(
   };
   if (JSON.stringify(kept) !== JSON.stringify(settings)) writeSettings(home.folder, kept);
 }
+
+const insideHost = (host: string): string =>
+  host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
 
 function writeRunning(home: Home, address: string, enrolmentAddress: string, apiUrl: string): void {
   const running = RUNNING.parse({

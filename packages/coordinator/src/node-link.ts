@@ -10,13 +10,20 @@ import {
   CALL_TIMEOUT_MS,
   type Identity,
 } from '@minikeep/protocol';
-import { connect, deadline, type Connection, type CredentialPems } from '@minikeep/protocol/rpc';
+import {
+  connect,
+  deadline,
+  fromElsewhere,
+  type Connection,
+  type CredentialPems,
+} from '@minikeep/protocol/rpc';
 import {
   AgentServiceDefinition,
   type AgentServiceClient,
   type Heartbeat,
   type ModelCheck,
   type HelloResponse,
+  type WatchRequest,
   type WatchResponse,
 } from '@minikeep/protocol/v1';
 
@@ -27,6 +34,10 @@ const INSTANCE_TIMEOUT_MS = 2_000;
 const NEVER_HEARD = 'it has not been heard of yet';
 /** Heartbeats come every second. */
 const HEARTBEAT_OVERDUE_MS = 10_000;
+/** The same where the node has another link that can be tried. */
+const LINK_OVERDUE_MS = 4_000;
+/** For an answer over another link. */
+const LINK_TRY_MS = 3_000;
 
 export type NodeEvent = NonNullable<WatchResponse['event']>;
 
@@ -41,6 +52,14 @@ export interface NodeLinkOptions {
   onUp?(): void;
   /** The node is not there: it was and is no longer, or another attempt to reach it has failed. */
   onDown(error: MinikeepError): void;
+}
+
+/** The coordinator as the nodes see it. */
+export interface OwnPlace {
+  /** Certificate name (SAN URI). */
+  readonly uri: string;
+  /** host:port, the best first. */
+  addressesFor(node: NodeLink): readonly string[];
 }
 
 export class NodeLink {
@@ -60,6 +79,12 @@ export class NodeLink {
   #heartbeatMs = -Infinity;
   #error: MinikeepError | undefined;
   #up = false;
+  /** Ends the watching over an address that is no longer the node's. */
+  #gone = new AbortController();
+  /** Links tried since the node was last heard of. */
+  #tries = 0;
+  /** The newest event heard, and of which life of the agent: what happens while a link is changed is asked for. */
+  #since: WatchRequest = { instance: '', after: 0 };
   /** Resolves when the first attempt to reach the node has ended, either way. */
   readonly tried: Promise<void>;
 
@@ -77,7 +102,20 @@ export class NodeLink {
 
   /** Where its agent is, or was last looked for; empty while nobody knows. */
   get address(): string {
-    return this.#addresses[this.#at % Math.max(1, this.#addresses.length)] ?? '';
+    return this.#addresses[Math.max(0, this.#at) % Math.max(1, this.#addresses.length)] ?? '';
+  }
+
+  /** Where its agent may be reached, the address in use first. */
+  get ways(): readonly string[] {
+    const { address } = this;
+    return [address, ...this.#addresses.filter((other) => other !== address)];
+  }
+
+  /** The same for another node: loopback is a way only on one machine. */
+  waysFrom(other: NodeLink): readonly string[] {
+    const machine = this.#hello?.machine;
+    if (machine !== undefined && other.hello?.machine === machine) return this.ways;
+    return fromElsewhere(this.ways);
   }
 
   /** Throws `node.unreachable` while nobody knows where the node is. */
@@ -92,7 +130,9 @@ export class NodeLink {
     if (!same) {
       const current = this.address;
       this.#addresses = addresses;
-      this.#at = this.#up ? Math.max(0, addresses.indexOf(current)) : 0;
+      this.#at = this.#up ? addresses.indexOf(current) : 0;
+      // Why wait for the silence of an address that the node no longer has.
+      if (this.#at < 0) this.#gone.abort(gone(this.name, `it is no longer at ${current}`));
     }
     if (!this.#up) this.#wake.abort();
   }
@@ -161,11 +201,13 @@ export class NodeLink {
         this.#modelCheck = undefined;
         await this.#watch(() => {
           retryMs = RETRY_MS_MIN;
+          this.#tries = 0;
           attempted();
         });
         this.#down(gone(this.name, 'it ended the connection'));
       } catch (thrown) {
         if (this.#stop.signal.aborted) break;
+        if (this.#anotherLink(thrown)) continue;
         this.#down(thrown instanceof MinikeepError ? thrown : gone(this.name, String(thrown)));
         this.#at += 1;
       }
@@ -177,6 +219,17 @@ export class NodeLink {
       retryMs = this.#wake.signal.aborted ? RETRY_MS_MIN : Math.min(RETRY_MS_MAX, retryMs * 2);
     }
     attempted();
+  }
+
+  /** A node that was there a moment ago may be reached over another of its links: each is tried once. */
+  #anotherLink(thrown: unknown): boolean {
+    const restarted = thrown instanceof MinikeepError && thrown.code === 'node.restarted';
+    if (!this.#up || restarted || this.#tries >= this.#addresses.length) return false;
+    // The only one that it has, and that one is in use.
+    if (this.#addresses.length < 2 && this.#at >= 0) return false;
+    this.#tries += 1;
+    this.#at += 1;
+    return true;
   }
 
   /** Anew for each attempt: the address may be another, and our certificate a newer one. */
@@ -197,7 +250,7 @@ export class NodeLink {
   async #greet(): Promise<HelloResponse> {
     const hello = await this.agent.hello(
       { protocolVersion: PROTOCOL_VERSION, clusterId: this.#options.cluster },
-      { signal: deadline(CALL_TIMEOUT_MS, this.#stop.signal) },
+      { signal: deadline(this.#up ? LINK_TRY_MS : CALL_TIMEOUT_MS, this.#stop.signal) },
     );
     if (hello.protocolVersion === PROTOCOL_VERSION) return hello;
     throw new MinikeepError(
@@ -210,15 +263,19 @@ export class NodeLink {
   /** Reads events until the stream ends, throws when heartbeats stay away. */
   async #watch(heard: () => void): Promise<void> {
     const silence = new AbortController();
+    this.#gone = silence;
+    const limitMs = this.#addresses.length > 1 ? LINK_OVERDUE_MS : HEARTBEAT_OVERDUE_MS;
     const overdue = (): void =>
-      silence.abort(gone(this.name, `no sign of life for ${HEARTBEAT_OVERDUE_MS / 1000} s`));
-    let timer = setTimeout(overdue, HEARTBEAT_OVERDUE_MS);
+      silence.abort(gone(this.name, `no sign of life for ${limitMs / 1000} s`));
+    let timer = setTimeout(overdue, limitMs);
     try {
       const signal = AbortSignal.any([silence.signal, this.#stop.signal]);
-      for await (const { event } of this.agent.watch({}, { signal })) {
+      for await (const { event, number, instance } of this.agent.watch(this.#since, { signal })) {
+        if (number > 0) this.#since.after = number;
+        if (instance !== '') this.#since.instance = instance;
         if (event?.$case === 'heartbeat') {
           clearTimeout(timer);
-          timer = setTimeout(overdue, HEARTBEAT_OVERDUE_MS);
+          timer = setTimeout(overdue, limitMs);
           this.#heartbeat = event.value;
           this.#heartbeatMs = performance.now();
           this.#error = undefined;
@@ -236,6 +293,8 @@ export class NodeLink {
 
   #down(error: MinikeepError): void {
     this.#up = false;
+    this.#tries = 0;
+    this.#since = { instance: '', after: 0 };
     this.#error = error;
     this.#options.onDown(error);
   }

@@ -4,10 +4,9 @@ import {
   MinikeepError,
   PROTOCOL_VERSION,
   identityUri,
-  toMinikeepError,
   type Identity,
 } from '@minikeep/protocol';
-import { FRAMES_METADATA, peerOf, takeFrames, type FramesHandler } from '@minikeep/protocol/rpc';
+import { FRAMES_METADATA, FrameInlet, peerOf, type FramesHandler } from '@minikeep/protocol/rpc';
 
 export interface ExpectedStream {
   readonly deployment: string;
@@ -15,19 +14,29 @@ export interface ExpectedStream {
   readonly session: number;
   readonly from: Identity;
   onFrame(payload: Uint8Array): void;
-  /** The stream is over before the deployment is. */
+  /** Nothing comes any more, before the deployment is over. */
   onEnd(error: MinikeepError): void;
 }
 
 export class ResultStreams {
-  readonly #expected = new Map<string, ExpectedStream & { attached: boolean }>();
+  readonly #expected = new Map<string, ExpectedStream & { readonly inlet: FrameInlet }>();
 
   expect(stream: ExpectedStream): void {
-    this.#expected.set(stream.deployment, { ...stream, attached: false });
+    const { deployment, from } = stream;
+    this.#expected.get(deployment)?.inlet.close(over(deployment));
+    const inlet = new FrameInlet({
+      sender: from.name,
+      take: (payload) => stream.onFrame(payload),
+      onLost: (error) => stream.onEnd(lost(from.name, error.message)),
+    });
+    this.#expected.set(deployment, { ...stream, inlet });
   }
 
   forget(deployment: string, epoch: number): void {
-    if (this.#expected.get(deployment)?.epoch === epoch) this.#expected.delete(deployment);
+    const expected = this.#expected.get(deployment);
+    if (expected?.epoch !== epoch) return;
+    expected.inlet.close(over(deployment));
+    this.#expected.delete(deployment);
   }
 
   readonly handler: FramesHandler = (request, context) => this.#frames(request, context);
@@ -36,10 +45,12 @@ export class ResultStreams {
     const read = (key: string): string => String(context.metadata.get(key) ?? '');
     const peer = identityUri(peerOf(context));
     const deployment = read(FRAMES_METADATA.deployment);
+    const sender = read(FRAMES_METADATA.sender);
     const stream = this.#expected.get(deployment);
     if (
       stream === undefined ||
-      stream.attached ||
+      stream.inlet.over ||
+      (stream.inlet.senderId ?? sender) !== sender ||
       peer !== identityUri(stream.from) ||
       read(FRAMES_METADATA.epoch) !== String(stream.epoch) ||
       read(FRAMES_METADATA.session) !== String(stream.session) ||
@@ -53,23 +64,23 @@ export class ResultStreams {
           exitCode: EXIT.denied,
         },
       );
-    stream.attached = true;
-    const lost = (why: string): MinikeepError =>
-      new MinikeepError(
-        'pipeline.stream_lost',
-        `the stream of results from ${stream.from.name} broke: ${why}`,
-        {
-          next: `Look at node ${stream.from.name}, then deploy again.`,
-          exitCode: EXIT.unreachable,
-          details: { node: stream.from.name },
-        },
-      );
-    yield { received: 0 };
-    try {
-      await takeFrames(request, context, (payload) => stream.onFrame(payload));
-      stream.onEnd(lost('it ended'));
-    } catch (error) {
-      stream.onEnd(lost(toMinikeepError(error).message));
-    }
+    yield* stream.inlet.serve(request, context);
   }
 }
+
+function lost(node: string, why: string): MinikeepError {
+  return new MinikeepError(
+    'pipeline.stream_lost',
+    `the stream of results from ${node} broke: ${why}`,
+    {
+      next: `Look at node ${node}, then deploy again.`,
+      exitCode: EXIT.unreachable,
+      details: { node },
+    },
+  );
+}
+
+const over = (deployment: string): MinikeepError =>
+  new MinikeepError('pipeline.stale_session', `${deployment} is over, or connected anew`, {
+    next: 'See `minikeep status`.',
+  });

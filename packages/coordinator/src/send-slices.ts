@@ -7,7 +7,7 @@ import type { ModelSource } from '@minikeep/models';
 import { CALL_TIMEOUT_MS, MinikeepError, identityUri } from '@minikeep/protocol';
 import { deadline } from '@minikeep/protocol/rpc';
 import type { PrepareSliceRequest } from '@minikeep/protocol/v1';
-import type { NodeLink } from './node-link.ts';
+import type { NodeLink, OwnPlace } from './node-link.ts';
 import { originPieces, type OriginPiece, type PieceOrigin } from './piece-origin.ts';
 import { planTransfers, type Grant, type TransferPlan } from './transfer-plan.ts';
 
@@ -34,7 +34,7 @@ export interface SendOptions {
   /** Every node of the cluster: those that have no part in the deployment may hold layers of it. */
   readonly nodes: readonly NodeLink[];
   /** Where nodes reach this coordinator, and its certificate's name. */
-  readonly own: { readonly uri: string; readonly address: string };
+  readonly own: OwnPlace;
   readonly signal: AbortSignal;
   onProgress(doneBytes: number, totalBytes: number): void;
 }
@@ -128,7 +128,7 @@ async function prepare(
     sources: (plan.sources[index] ?? []).map((source) => {
       const peer = nodes.find((each) => each.name === source.node);
       return {
-        address: peer?.address ?? own.address,
+        address: (peer?.waysFrom(node) ?? own.addressesFor(node))[0] ?? '',
         identity: peer === undefined ? own.uri : identityUri(peer.identity),
         pieces: [...source.pieces],
       };

@@ -68,7 +68,7 @@ it('can accuse no other node, and its words are cut', async () => {
     nodes: [{ name: 'n1', addresses: [`127.0.0.1:${port}`] }],
     credentials: await pems('coordinator', 'main'),
     cacheFolder: folder,
-    address: () => '',
+    addressesFor: () => [''],
   });
   try {
     await cluster.status();

@@ -38,6 +38,12 @@ export function formatAddress(host: string, port: number): string {
 export const isLoopback = (host: string): boolean =>
   host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
 
+/** Of `addresses` (host:port) those that mean the same on every machine; all, if none does. */
+export function fromElsewhere(addresses: readonly string[]): string[] {
+  const outside = addresses.filter((address) => !isLoopback(parseAddress(address).host));
+  return outside.length > 0 ? outside : [...addresses];
+}
+
 /** Addresses that mean every interface. */
 export const isAnyAddress = (host: string): boolean => host === '0.0.0.0' || host === '::';
 

@@ -1,16 +1,13 @@
 /**
  * The data plane's method with raw bytes: a frame's protobuf wrapper (field 1, length) is put on and taken off by hand,
- * so that passing a frame on costs no decoding and at most one copy.
+ * so that passing a frame on costs no decoding and at most one copy. On the data plane each message has its frame's
+ * number in front (field 2), so that a frame that comes twice is known, whichever way it came.
  */
-import { Client, Metadata as GrpcMetadata, type ClientDuplexStream } from '@grpc/grpc-js';
 import type { CallContext } from 'nice-grpc-common';
-import { EXIT, MinikeepError } from './errors.ts';
+import { MinikeepError } from './errors.ts';
 import { FRAME_BYTES_MAX } from './frame.ts';
 import { FRAMES_PATH } from './frame-tap.ts';
 import { FrameAck } from './generated/v1.ts';
-import { CHANNEL_OPTIONS, channelCredentials, type CredentialPems } from './credentials.ts';
-import type { Identity } from './identity.ts';
-import { PROTOCOL_VERSION } from './limits.ts';
 
 /** Room in front of a payload for its wrapper: tag and a length of always four bytes (28 bits; decoders accept that). */
 export const FRAME_WRAPPER_BYTES = 5;
@@ -28,13 +25,17 @@ export function wrapFrame(payload: Uint8Array, headroom = false): Buffer {
         length + FRAME_WRAPPER_BYTES,
       )
     : Buffer.allocUnsafe(length + FRAME_WRAPPER_BYTES);
-  message[0] = TAG;
-  message[1] = (length & 0x7f) | 0x80;
-  message[2] = ((length >>> 7) & 0x7f) | 0x80;
-  message[3] = ((length >>> 14) & 0x7f) | 0x80;
-  message[4] = (length >>> 21) & 0x7f;
+  writeWrapper(message, 0, length);
   if (!inPlace) message.set(payload, FRAME_WRAPPER_BYTES);
   return message;
+}
+
+function writeWrapper(message: Buffer, at: number, length: number): void {
+  message[at] = TAG;
+  message[at + 1] = (length & 0x7f) | 0x80;
+  message[at + 2] = ((length >>> 7) & 0x7f) | 0x80;
+  message[at + 3] = ((length >>> 14) & 0x7f) | 0x80;
+  message[at + 4] = (length >>> 21) & 0x7f;
 }
 
 /** Takes the wrapper off: a view, not a copy. Accepts every length encoding, nothing besides field 1. Throws `frame.malformed`. */
@@ -53,27 +54,58 @@ export function unwrapFrame(message: Uint8Array): Uint8Array {
   return message.subarray(at);
 }
 
+/** Tag of field 2, and a number of always eight bytes, in front of the wrapper. */
+const NUMBER_TAG = 0x11;
+const NUMBER_BYTES = 9;
+const TWO_32 = 2 ** 32;
+
+/** The message of frame `number` (counted from 0 in its session). A copy: it is kept until it is acknowledged. */
+export function numberFrame(payload: Uint8Array, number: number): Buffer {
+  const length = payload.byteLength;
+  if (length > FRAME_BYTES_MAX) throw malformed(`${length} bytes are more than the limit`);
+  const message = Buffer.allocUnsafe(NUMBER_BYTES + FRAME_WRAPPER_BYTES + length);
+  message[0] = NUMBER_TAG;
+  message.writeUInt32LE(number % TWO_32, 1);
+  message.writeUInt32LE(Math.floor(number / TWO_32), 5);
+  writeWrapper(message, NUMBER_BYTES, length);
+  message.set(payload, NUMBER_BYTES + FRAME_WRAPPER_BYTES);
+  return message;
+}
+
+/** The number in a message, and its payload (a view). Throws `frame.malformed`. */
+export function frameNumber(message: Uint8Array): number {
+  if (message[0] !== NUMBER_TAG || message.byteLength < NUMBER_BYTES)
+    throw malformed('it has no number');
+  const view = new DataView(message.buffer, message.byteOffset + 1, 8);
+  const number = view.getUint32(0, true) + view.getUint32(4, true) * TWO_32;
+  if (!Number.isSafeInteger(number)) throw malformed('its number is out of bounds');
+  return number;
+}
+
+export const framePayload = (message: Uint8Array): Uint8Array =>
+  unwrapFrame(message.subarray(NUMBER_BYTES));
+
 function malformed(what: string): MinikeepError {
   return new MinikeepError('frame.malformed', `a message of the data plane is malformed: ${what}`, {
     next: 'The sender runs another version or is faulty: compare versions with `minikeep nodes`.',
   });
 }
 
-/** For nice-grpc's server: requests arrive as payload views; a malformed one fails the stream. */
+/** For nice-grpc's server: requests arrive as they are, with their number (FrameInlet takes them apart). */
 export const RawDataPlaneDefinition = {
   frames: {
     path: FRAMES_PATH,
     requestStream: true,
     responseStream: true,
-    requestSerialize: (payload: Uint8Array): Uint8Array => wrapFrame(payload),
-    requestDeserialize: unwrapFrame,
+    requestSerialize: (message: Uint8Array): Uint8Array => message,
+    requestDeserialize: (message: Uint8Array): Uint8Array => message,
     responseSerialize: (ack: FrameAck): Uint8Array => FrameAck.encode(ack).finish(),
     responseDeserialize: (bytes: Uint8Array): FrameAck => FrameAck.decode(bytes),
     options: {},
   },
 } as const;
 
-/** A server's handler of the method: payloads in, one acknowledgement out when the stream is accepted. */
+/** A server's handler of the method: numbered frames in, acknowledgements out, the first one when the stream is accepted. */
 export type FramesHandler = (
   request: AsyncIterable<Uint8Array>,
   context: CallContext,
@@ -83,88 +115,7 @@ export const FRAMES_METADATA = {
   deployment: 'minikeep-deployment',
   epoch: 'minikeep-epoch',
   session: 'minikeep-session',
+  /** Random, one for each sender: a second sender of the same name is told apart from the first one that came back. */
+  sender: 'minikeep-sender',
   version: 'minikeep-data-plane-version',
 } as const;
-
-export interface FrameSenderOptions {
-  readonly address: string;
-  readonly credentials: CredentialPems;
-  readonly neighbour: Identity;
-  readonly deployment: string;
-  readonly epoch: number;
-  /** Counts up with each connection of an epoch. */
-  readonly session: number;
-  /** The stream ended, whoever ended it; once. Without an error when `close` was called. */
-  onEnd(error: Error | undefined): void;
-}
-
-/** One stream of frames to a neighbour. */
-export class FrameSender {
-  readonly #client: Client;
-  readonly #call: ClientDuplexStream<Buffer, FrameAck>;
-  /** Resolves when the neighbour accepted the stream. */
-  readonly accepted: Promise<void>;
-  #closed = false;
-
-  constructor(options: FrameSenderOptions) {
-    this.#client = new Client(
-      options.address,
-      channelCredentials(options.credentials, options.neighbour),
-      CHANNEL_OPTIONS,
-    );
-    const metadata = new GrpcMetadata();
-    metadata.set(FRAMES_METADATA.deployment, options.deployment);
-    metadata.set(FRAMES_METADATA.epoch, String(options.epoch));
-    metadata.set(FRAMES_METADATA.session, String(options.session));
-    metadata.set(FRAMES_METADATA.version, String(PROTOCOL_VERSION));
-    this.#call = this.#client.makeBidiStreamRequest(
-      FRAMES_PATH,
-      (message: Buffer) => message,
-      (bytes: Buffer) => FrameAck.decode(bytes),
-      metadata,
-    );
-    this.accepted = new Promise((resolve, reject) => {
-      let ended = false;
-      const end = (error: Error | undefined): void => {
-        if (ended) return;
-        ended = true;
-        this.#client.close();
-        const cause = this.#closed ? undefined : error;
-        reject(cause ?? lost(options.neighbour.name, 'the stream was closed'));
-        options.onEnd(cause);
-      };
-      this.#call.on('data', () => resolve());
-      this.#call.on('error', (error) => end(lost(options.neighbour.name, error.message)));
-      this.#call.on('end', () => end(lost(options.neighbour.name, 'it ended the stream')));
-    });
-    // Whoever does not wait for acceptance hears of the failure by onEnd.
-    this.accepted.catch(() => {});
-  }
-
-  /** Sends one frame. False: the neighbour is behind; wait for `drained` before sending more. */
-  send(payload: Uint8Array, headroom = false): boolean {
-    return this.#call.write(wrapFrame(payload, headroom));
-  }
-
-  /** Calls back once, when there is room again. */
-  onceDrained(callback: () => void): void {
-    this.#call.once('drain', callback);
-  }
-
-  close(): void {
-    this.#closed = true;
-    this.#call.cancel();
-    this.#client.close();
-  }
-}
-
-function lost(node: string, why: string): MinikeepError {
-  return new MinikeepError(
-    'pipeline.stream_lost',
-    `the stream of frames to ${node} broke: ${why}`,
-    {
-      next: 'Look at that node: `minikeep status` shows whether its agent runs.',
-      exitCode: EXIT.unreachable,
-    },
-  );
-}

@@ -2,19 +2,23 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CertificateAuthority } from '../src/authority.ts';
+import { MinikeepError } from '../src/errors.ts';
 import { FRAME_BYTES_MAX } from '../src/frame.ts';
 import { Frame } from '../src/generated/v1.ts';
 import type { Identity, Role } from '../src/identity.ts';
 import {
   FRAMES_METADATA,
   FRAME_WRAPPER_BYTES,
-  FrameSender,
+  FrameInlet,
+  FrameLink,
   RawDataPlaneDefinition,
   accessInterceptor,
   listen,
   makeServer,
   peerOf,
-  takeFrames,
+  frameNumber,
+  framePayload,
+  numberFrame,
   unwrapFrame,
   wrapFrame,
   type CredentialPems,
@@ -32,9 +36,43 @@ describe('the wrapper', () => {
         expect(new Uint8Array(Frame.decode(wrapped).payload)).toEqual(payload);
         expect(new Uint8Array(unwrapFrame(wrapped))).toEqual(payload);
         if (payload.length > 0)
-          expect(new Uint8Array(unwrapFrame(Frame.encode({ payload }).finish()))).toEqual(payload);
+          expect(
+            new Uint8Array(unwrapFrame(Frame.encode({ payload, number: 0 }).finish())),
+          ).toEqual(payload);
       }),
       { numRuns: 500 },
+    );
+  });
+
+  it('with a number is what protobuf reads and writes', () => {
+    fc.assert(
+      fc.property(
+        fc.uint8Array({ maxLength: 40_000 }),
+        fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER }),
+        (payload, number) => {
+          const message = numberFrame(payload, number);
+          const decoded = Frame.decode(message);
+          expect([decoded.number, new Uint8Array(decoded.payload)]).toEqual([number, payload]);
+          expect(frameNumber(message)).toBe(number);
+          expect(new Uint8Array(framePayload(message))).toEqual(payload);
+        },
+      ),
+      { numRuns: 500 },
+    );
+  });
+
+  it('a number taken off arbitrary bytes is one or frame.malformed', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 40 }), fc.boolean(), (bytes, tagged) => {
+        if (tagged && bytes.length > 0) bytes[0] = 0x11;
+        try {
+          expect(frameNumber(bytes)).toBeGreaterThanOrEqual(0);
+          framePayload(bytes);
+        } catch (error) {
+          expect((error as { code: string }).code).toBe('frame.malformed');
+        }
+      }),
+      { numRuns: RUNS },
     );
   });
 
@@ -61,6 +99,9 @@ describe('the wrapper', () => {
   });
 });
 
+const refused = (why: string): MinikeepError =>
+  new MinikeepError('test.refused', why, { next: 'Nothing.' });
+
 /** Frames of this size make the handler throw. */
 const REFUSED = 4_321;
 
@@ -71,6 +112,7 @@ describe('a stream of frames', () => {
   let port = 0;
   const server = makeServer();
   const received: number[] = [];
+  const inlets = new Map<string, FrameInlet>();
   const callers: string[] = [];
   let release: () => void = () => {};
   let held: Promise<void> = Promise.resolve();
@@ -91,12 +133,21 @@ describe('a stream of frames', () => {
         const { deployment, epoch, session } = FRAMES_METADATA;
         const said = [deployment, epoch, session].map((key) => String(context.metadata.get(key)));
         callers.push([peerOf(context).name, ...said].join(' '));
-        yield { received: 0 };
-        await takeFrames(request, context, async (frame) => {
-          if (frame.byteLength === REFUSED) throw new Error('refused by the handler');
-          await held;
-          received.push(frame.byteLength);
-        });
+        const sender = String(context.metadata.get(FRAMES_METADATA.sender));
+        const inlet =
+          inlets.get(sender) ??
+          new FrameInlet({
+            sender: 'sender',
+            onLost: () => {},
+            async take(frame) {
+              if (frame.byteLength === REFUSED) throw refused('refused by the handler');
+              await held;
+              received.push(frame.byteLength);
+            },
+          });
+        inlets.set(sender, inlet);
+        if (inlet.over) throw refused('it is over');
+        yield* inlet.serve(request, context);
       },
     });
     ({ port } = await listen(server, '127.0.0.1:0', await pems('node', 'receiver'), [
@@ -105,15 +156,12 @@ describe('a stream of frames', () => {
   });
   afterAll(() => server.forceShutdown());
 
-  async function open(
-    role: Role,
-    name: string,
-  ): Promise<[FrameSender, Promise<Error | undefined>]> {
-    let sender: FrameSender | undefined;
+  async function open(role: Role, name: string): Promise<[FrameLink, Promise<Error | undefined>]> {
+    let sender: FrameLink | undefined;
     const credentials = await pems(role, name);
     const ended = new Promise<Error | undefined>((resolve) => {
-      sender = new FrameSender({
-        address: `127.0.0.1:${port}`,
+      sender = new FrameLink({
+        ways: () => [`127.0.0.1:${port}`],
         credentials,
         neighbour: RECEIVER,
         deployment: 'd1',

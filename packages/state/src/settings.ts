@@ -19,6 +19,8 @@ export const NODE_SETTINGS = z.strictObject({
   /** The coordinator's name in its certificate, and where it was last heard of. */
   coordinator: NAME_FIELD,
   coordinator_addresses: addresses,
+  /** False: neither announced nor looked for by multicast; absent: yes. */
+  discovery: z.boolean().optional(),
   /** The coordinator's part; only on its own node. */
   serves: z
     .strictObject({

@@ -6,6 +6,8 @@ export interface ProxyFaults {
   readonly cutAfterBytes?: number;
   /** After so many bytes from the server nothing goes through any more, and nobody is told: a cable that was pulled. */
   readonly silentAfterBytes?: number;
+  /** Each piece arrives so much later, in each direction: where the kernel has no netem. */
+  readonly delayMs?: number;
 }
 
 export class FaultyProxy {
@@ -13,6 +15,7 @@ export class FaultyProxy {
   readonly #sockets = new Set<Socket>();
   #faults: ProxyFaults = {};
   #passedBytes = 0;
+  #pulled = false;
 
   private constructor(target: { readonly host: string; readonly port: number }) {
     this.#server = createServer((client) => {
@@ -26,8 +29,9 @@ export class FaultyProxy {
           server.destroy();
         });
       }
-      forward(client, server, () => this.#silent);
-      forward(server, client, () => this.#passed(client, server));
+      const delay = (): number => this.#faults.delayMs ?? 0;
+      forward(client, server, () => this.#silent, delay);
+      forward(server, client, () => this.#passed(client, server), delay);
       server.on('data', (data: Buffer) => {
         this.#passedBytes += data.byteLength;
       });
@@ -62,13 +66,23 @@ export class FaultyProxy {
     for (const socket of this.#sockets) socket.destroy();
   }
 
+  /** The cable is pulled: from now on nothing goes through, and nobody is told. `plug` ends it, for new connections. */
+  pull(): void {
+    this.#pulled = true;
+  }
+
+  plug(): void {
+    this.#pulled = false;
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
   async close(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
     await new Promise((resolve) => this.#server.close(resolve));
   }
 
   get #silent(): boolean {
-    return this.#passedBytes >= (this.#faults.silentAfterBytes ?? Infinity);
+    return this.#pulled || this.#passedBytes >= (this.#faults.silentAfterBytes ?? Infinity);
   }
 
   #passed(client: Socket, server: Socket): boolean {
@@ -81,12 +95,17 @@ export class FaultyProxy {
 }
 
 /** With back-pressure; `swallow` says, before each piece, that it goes nowhere. */
-function forward(from: Socket, to: Socket, swallow: () => boolean): void {
-  from.on('data', (data: Buffer) => {
-    if (swallow() || to.destroyed) return;
-    if (to.write(data)) return;
+function forward(from: Socket, to: Socket, swallow: () => boolean, delayMs: () => number): void {
+  const pass = (data: Buffer): void => {
+    if (to.destroyed || to.write(data)) return;
     from.pause();
     to.once('drain', () => from.resume());
+  };
+  from.on('data', (data: Buffer) => {
+    if (swallow() || to.destroyed) return;
+    const late = delayMs();
+    if (late > 0) setTimeout(pass, late, data);
+    else pass(data);
   });
-  from.on('end', () => to.end());
+  from.on('end', () => setTimeout(() => to.end(), delayMs()));
 }

@@ -58,6 +58,7 @@ export async function startInBackground(
       folder,
       '--json',
       ...(flags.unsafeNoSandbox === true ? ['--unsafe-no-sandbox'] : []),
+      ...(flags.discovery === false ? ['--no-discovery'] : []),
     ],
     { stdio: ['ignore', log, log], detached: true, cwd: '/', env },
   );

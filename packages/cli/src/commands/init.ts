@@ -15,6 +15,7 @@ export interface InitFlags extends HomeFlags {
   /** A backup; the cluster comes from there. */
   readonly restore?: string;
   readonly passphraseFile?: string;
+  readonly discovery?: boolean;
 }
 
 const DAY_SECONDS = 86_400;
@@ -37,6 +38,7 @@ export async function init({ terminal }: CommandContext, flags: InitFlags): Prom
       apiListen: flags.apiListen ?? formatAddress('127.0.0.1', next(3)),
       coordinatorAddresses:
         port === 0 ? [] : reachableHosts(host).map((h) => formatAddress(h, port)),
+      ...(flags.discovery === false ? { discovery: false } : {}),
       certificateSeconds:
         (flags.certificateDays ?? COORDINATOR_DEFAULTS.certificateDays) * DAY_SECONDS,
     },

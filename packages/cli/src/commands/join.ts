@@ -30,6 +30,7 @@ export interface JoinFlags extends HomeFlags {
   readonly tokenFile: string;
   readonly name?: string;
   readonly listen?: string;
+  readonly discovery?: boolean;
 }
 
 const JOIN_TIMEOUT_MS = 15_000;
@@ -67,7 +68,7 @@ export async function join(
       );
     const key = home.readKey(FILES.privateKey) ?? (await newPrivateKey());
     home.writeKey(FILES.privateKey, key);
-    const { place, server } = await findPlace(token, given, interrupts.signal);
+    const { place, server } = await findPlace(token, given, flags, interrupts.signal);
     const wish = flags.name ?? before?.node ?? nameOfThisMachine();
     const answer = await ask(
       place,
@@ -78,7 +79,7 @@ export async function join(
       flags.name !== undefined,
       interrupts.signal,
     );
-    keep(home, place, server, answer, flags.listen);
+    keep(home, place, server, answer, flags);
     await tell(context, flags, folder, answer);
     return EXIT.ok;
   } finally {
@@ -90,6 +91,7 @@ export async function join(
 async function findPlace(
   token: InviteToken,
   given: { readonly host: string; readonly port: number | undefined } | undefined,
+  flags: JoinFlags,
   signal: AbortSignal,
 ): Promise<{ place: Place; server: PinnedServer }> {
   if (given !== undefined) {
@@ -100,7 +102,7 @@ async function findPlace(
     return { place, server: await lookAtAuthority(place.host, port, token.pin, signal) };
   }
   let first: unknown;
-  for await (const place of findCoordinators(token, signal)) {
+  for await (const place of findCoordinators(token, flags.discovery !== false, signal)) {
     try {
       return { place, server: await lookAtAuthority(place.host, place.port, token.pin, signal) };
     } catch (thrown) {
@@ -155,7 +157,7 @@ function keep(
   place: Place,
   server: PinnedServer,
   answer: JoinResponse,
-  listen: string | undefined,
+  { listen, discovery }: JoinFlags,
 ): void {
   home.writeKey(FILES.authority, server.authorityPem);
   home.writeKey(FILES.certificate, answer.certificatePem);
@@ -172,6 +174,7 @@ function keep(
     listen: formatAddress(host, agentPort),
     coordinator: answer.coordinator,
     coordinator_addresses: addressesFrom(place, answer),
+    ...(discovery === false ? { discovery: false } : {}),
   });
 }
 

@@ -90,6 +90,7 @@ function nodeDocument(node: NodeStatus, status: StatusResponse) {
     state: stateOf(node),
     coordinator: node.node === status.coordinatorNode,
     address: node.address,
+    addresses: node.addresses,
     draining: node.draining,
     platform: node.platform,
     version: node.minikeepVersion,

@@ -29,7 +29,10 @@ export async function restore(
     file,
     passphrase,
     home: homeFolder(flags),
-    settings: (before) => withListen(before, flags.listen),
+    settings: (before) => ({
+      ...withListen(before, flags.listen),
+      ...(flags.discovery === false ? { discovery: false } : {}),
+    }),
     now: Date.now,
     signal,
   });
@@ -52,7 +55,7 @@ export async function restore(
   await terminal.line(`Next:  minikeep start${hint}      (or: minikeep service install)`);
   await terminal.line('');
   await terminal.paragraph(
-    'Then look at `minikeep nodes`. Nodes find this machine at the address of the lost one; if it has another, run on each: minikeep join ADDRESS --token-file -, with a token of `minikeep invite`; they keep their slices. Who joined after the backup joins again in the same way; who was removed after it is to be removed again. Never start the lost machine again from its old disk.',
+    'Then look at `minikeep nodes`. Nodes find this machine at the address of the lost one, or by Bonjour on one local network; where they do not, run on each: minikeep join ADDRESS --token-file -, with a token of `minikeep invite`; they keep their slices. Who joined after the backup joins again in the same way; who was removed after it is to be removed again. Never start the lost machine again from its old disk.',
   );
   return EXIT.ok;
 }

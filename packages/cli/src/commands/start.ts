@@ -1,15 +1,18 @@
 /** `minikeep start`: this node in the foreground: its agent, and the coordinator where it is one. */
 import path from 'node:path';
+import type { Announced } from '@minikeep/discovery';
 import { EXIT } from '@minikeep/protocol';
 import type { CommandContext } from '../command-context.ts';
 import { homeFolder, nodeSettings, type HomeFlags } from '../home-folder.ts';
 import { UNSAFE_WARNING } from '../local-session.ts';
+import { announceHome } from '../announce-home.ts';
 import { forgetStarted, markStarted } from '../started.ts';
 import { Daemon, type DaemonOptions } from '../supervised.ts';
 
 export interface StartFlags extends HomeFlags {
   readonly unsafeNoSandbox?: boolean;
   readonly background?: boolean;
+  readonly discovery?: boolean;
 }
 
 /** Slices that no deployment needs are kept up to this. */
@@ -43,7 +46,9 @@ export async function start(context: CommandContext, flags: StartFlags): Promise
     return new Daemon(options);
   };
   const daemons: Daemon[] = [];
+  let announced: Announced | undefined;
   const stop = async (): Promise<void> => {
+    await announced?.close();
     // The coordinator first: it lets go of its deployments while the agents still answer.
     for (const each of daemons) await each.stop();
   };
@@ -75,9 +80,14 @@ export async function start(context: CommandContext, flags: StartFlags): Promise
         store: { folder: path.join(folder, 'store'), bytes_max: STORE_BYTES_MAX },
         program_folder: distFolder,
         unsafe_no_sandbox: flags.unsafeNoSandbox === true,
+        discovery: flags.discovery !== false && settings.discovery !== false,
         end_with_stdin: true,
       }),
     );
+    if (settings.serves !== undefined && flags.discovery !== false && settings.discovery !== false)
+      announced = announceHome(folder, settings, (why) => {
+        if (!json) terminal.note(`not announced on the local network: ${why}`);
+      });
     // Once this node's processes hold the home: a second start fails before it gets here.
     void daemons.at(-1)?.listening.then(() => markStarted(folder));
     await Promise.race([interrupted, ...daemons.map((each) => each.fatal)]);

@@ -39,6 +39,8 @@ export interface InitOptions {
   readonly apiListen: string;
   readonly coordinatorAddresses: readonly string[];
   readonly certificateSeconds: number;
+  /** False: never announced by multicast. */
+  readonly discovery?: boolean;
 }
 
 /** Throws `cluster.exists`, `cluster.name_invalid`, `home.*`, `state.*`. */
@@ -120,6 +122,7 @@ async function create(
     listen: options.agentListen,
     coordinator: COORDINATOR_NAME,
     coordinator_addresses: [...options.coordinatorAddresses],
+    ...(options.discovery === false ? { discovery: false } : {}),
     serves: {
       listen: options.listen,
       enrolment_listen: options.enrolmentListen,

@@ -1,18 +1,9 @@
 // Made by scripts/generate.mjs: everything of minikeep.v1.
 export {
-  EngineKind,
   HelloRequest,
   HelloResponse,
   RevokeRequest,
   RevokeResponse,
-  WatchRequest,
-  WatchResponse,
-  Heartbeat,
-  EngineExit,
-  EngineLog,
-  StepFault,
-  PipelineFault,
-  EventsDropped,
   PieceName,
   FindPiecesRequest,
   FindPiecesResponse,
@@ -167,3 +158,14 @@ export {
   type PieceServiceImplementation,
   type PieceServiceClient,
 } from './minikeep/v1/pieces.ts';
+export {
+  EngineKind,
+  WatchRequest,
+  WatchResponse,
+  Heartbeat,
+  EngineExit,
+  EngineLog,
+  StepFault,
+  PipelineFault,
+  EventsDropped,
+} from './minikeep/v1/watch.ts';

@@ -15,24 +15,14 @@ import {
   ModelCheck,
   RevocationList,
   SandboxSupport,
-  Violation,
 } from "./common.ts";
+import { WatchRequest, WatchResponse } from "./watch.ts";
 
 export const protobufPackage = "minikeep.v1";
 
 export const protobufFileName = "minikeep/v1/agent.proto";
 
 /** Coordinator to agent: slices, engines, pipelines, health. Only the coordinator's certificate may call. */
-
-export const EngineKind = { ENGINE_KIND_UNSPECIFIED: 0, ENGINE_KIND_STAGE: 1, ENGINE_KIND_TEXT: 2 } as const;
-
-export type EngineKind = typeof EngineKind[keyof typeof EngineKind];
-
-export namespace EngineKind {
-  export type ENGINE_KIND_UNSPECIFIED = typeof EngineKind.ENGINE_KIND_UNSPECIFIED;
-  export type ENGINE_KIND_STAGE = typeof EngineKind.ENGINE_KIND_STAGE;
-  export type ENGINE_KIND_TEXT = typeof EngineKind.ENGINE_KIND_TEXT;
-}
 
 export interface HelloRequest {
   protocolVersion: number;
@@ -56,7 +46,6 @@ export interface HelloResponse {
   pid: number;
   /** The same for all agents of one machine, whose memory they share. */
   machine: string;
-  /** Memory that could be had now. */
   memoryAvailableBytes: number;
   /** Of this version of minikeep; absent: never run. */
   modelCheck:
@@ -71,78 +60,7 @@ export interface RevokeRequest {
 }
 
 export interface RevokeResponse {
-  /** Calls that were ended. */
   ended: number;
-}
-
-export interface WatchRequest {
-}
-
-export interface WatchResponse {
-  event:
-    | { $case: "heartbeat"; value: Heartbeat }
-    | { $case: "engineExit"; value: EngineExit }
-    | { $case: "violation"; value: Violation }
-    | { $case: "engineLog"; value: EngineLog }
-    | { $case: "stepFault"; value: StepFault }
-    | { $case: "pipelineFault"; value: PipelineFault }
-    | //
-    /** Events were dropped because the reader was too slow. */
-    { $case: "eventsDropped"; value: EventsDropped }
-    | undefined;
-}
-
-export interface Heartbeat {
-  sequence: number;
-  rssBytes: number;
-  memoryAvailableBytes: number;
-}
-
-export interface EngineExit {
-  deployment: string;
-  epoch: number;
-  kind: EngineKind;
-  /** Why, in one sentence. */
-  reason: string;
-  exitCode: number;
-  signal: string;
-  violations: number;
-  stderrTail: string;
-  /** False when it was asked to stop. */
-  unexpected: boolean;
-}
-
-export interface EngineLog {
-  deployment: string;
-  kind: EngineKind;
-  level: string;
-  text: string;
-}
-
-/** A step that an engine refused; the engine goes on. */
-export interface StepFault {
-  deployment: string;
-  epoch: number;
-  step: number;
-  error: ErrorDetail | undefined;
-  session: number;
-}
-
-/** A neighbour's stream broke. */
-export interface PipelineFault {
-  deployment: string;
-  epoch: number;
-  /** True: the stream to the next neighbour; false: the one from the previous. */
-  downstream: boolean;
-  neighbour: string;
-  error: ErrorDetail | undefined;
-  session: number;
-}
-
-export interface EventsDropped {
-  count: number;
-  /** Of which refused attempts: the record has a hole. */
-  violations: number;
 }
 
 /** A run of a slice's bytes that is checked, sent and found by itself. */
@@ -157,7 +75,6 @@ export interface FindPiecesRequest {
 }
 
 export interface FindPiecesResponse {
-  /** Of those asked for. */
   held: Uint8Array[];
 }
 
@@ -172,7 +89,6 @@ export interface PrepareSliceRequest {
 }
 
 export interface PieceSource {
-  /** host:port */
   address: string;
   /** Certificate name (SAN URI). */
   identity: string;
@@ -269,6 +185,8 @@ export interface ConnectRequest {
   downstreamAddress: string;
   /** Counts up with each connection of an epoch. Frames of earlier ones are dropped. */
   session: number;
+  /** Where the next neighbour may be reached (host:port), the likeliest first; in place of `downstream_address`. */
+  downstreamAddresses: string[];
 }
 
 export interface ConnectResponse {
@@ -362,11 +280,13 @@ export interface StageStateResponse {
   framesSent: number;
   /** Age of the oldest frame that the engine holds; 0 if none. */
   oldestSeconds: number;
-  /** The engine's process is stopped (SIGSTOP, debugger). */
+  /** SIGSTOP, debugger. */
   engineStopped: boolean;
   engineAlive: boolean;
-  /** Processor time of the engine's process so far: still growing when it computes. */
+  /** Of the engine's process so far: grows when it computes. */
   engineCpuSeconds: number;
+  /** Since the link to the next neighbour broke; 0 while it holds. */
+  linkBrokenSeconds: number;
 }
 
 export interface UnloadRequest {
@@ -804,835 +724,6 @@ export const RevokeResponse: MessageFns<RevokeResponse> = {
   fromPartial(object: DeepPartial<RevokeResponse>): RevokeResponse {
     const message = createBaseRevokeResponse();
     message.ended = object.ended ?? 0;
-    return message;
-  },
-};
-
-function createBaseWatchRequest(): WatchRequest {
-  return {};
-}
-
-export const WatchRequest: MessageFns<WatchRequest> = {
-  encode(_: WatchRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): WatchRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseWatchRequest();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  create(base?: DeepPartial<WatchRequest>): WatchRequest {
-    return WatchRequest.fromPartial(base ?? {});
-  },
-  fromPartial(_: DeepPartial<WatchRequest>): WatchRequest {
-    const message = createBaseWatchRequest();
-    return message;
-  },
-};
-
-function createBaseWatchResponse(): WatchResponse {
-  return { event: undefined };
-}
-
-export const WatchResponse: MessageFns<WatchResponse> = {
-  encode(message: WatchResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    switch (message.event?.$case) {
-      case "heartbeat":
-        Heartbeat.encode(message.event.value, writer.uint32(10).fork()).join();
-        break;
-      case "engineExit":
-        EngineExit.encode(message.event.value, writer.uint32(18).fork()).join();
-        break;
-      case "violation":
-        Violation.encode(message.event.value, writer.uint32(26).fork()).join();
-        break;
-      case "engineLog":
-        EngineLog.encode(message.event.value, writer.uint32(34).fork()).join();
-        break;
-      case "stepFault":
-        StepFault.encode(message.event.value, writer.uint32(42).fork()).join();
-        break;
-      case "pipelineFault":
-        PipelineFault.encode(message.event.value, writer.uint32(50).fork()).join();
-        break;
-      case "eventsDropped":
-        EventsDropped.encode(message.event.value, writer.uint32(58).fork()).join();
-        break;
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): WatchResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseWatchResponse();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.event = { $case: "heartbeat", value: Heartbeat.decode(reader, reader.uint32()) };
-            continue;
-          }
-          case 2: {
-            if (tag !== 18) {
-              break;
-            }
-
-            message.event = { $case: "engineExit", value: EngineExit.decode(reader, reader.uint32()) };
-            continue;
-          }
-          case 3: {
-            if (tag !== 26) {
-              break;
-            }
-
-            message.event = { $case: "violation", value: Violation.decode(reader, reader.uint32()) };
-            continue;
-          }
-          case 4: {
-            if (tag !== 34) {
-              break;
-            }
-
-            message.event = { $case: "engineLog", value: EngineLog.decode(reader, reader.uint32()) };
-            continue;
-          }
-          case 5: {
-            if (tag !== 42) {
-              break;
-            }
-
-            message.event = { $case: "stepFault", value: StepFault.decode(reader, reader.uint32()) };
-            continue;
-          }
-          case 6: {
-            if (tag !== 50) {
-              break;
-            }
-
-            message.event = { $case: "pipelineFault", value: PipelineFault.decode(reader, reader.uint32()) };
-            continue;
-          }
-          case 7: {
-            if (tag !== 58) {
-              break;
-            }
-
-            message.event = { $case: "eventsDropped", value: EventsDropped.decode(reader, reader.uint32()) };
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  create(base?: DeepPartial<WatchResponse>): WatchResponse {
-    return WatchResponse.fromPartial(base ?? {});
-  },
-  fromPartial(object: DeepPartial<WatchResponse>): WatchResponse {
-    const message = createBaseWatchResponse();
-    switch (object.event?.$case) {
-      case "heartbeat": {
-        if (object.event?.value !== undefined && object.event?.value !== null) {
-          message.event = { $case: "heartbeat", value: Heartbeat.fromPartial(object.event.value) };
-        }
-        break;
-      }
-      case "engineExit": {
-        if (object.event?.value !== undefined && object.event?.value !== null) {
-          message.event = { $case: "engineExit", value: EngineExit.fromPartial(object.event.value) };
-        }
-        break;
-      }
-      case "violation": {
-        if (object.event?.value !== undefined && object.event?.value !== null) {
-          message.event = { $case: "violation", value: Violation.fromPartial(object.event.value) };
-        }
-        break;
-      }
-      case "engineLog": {
-        if (object.event?.value !== undefined && object.event?.value !== null) {
-          message.event = { $case: "engineLog", value: EngineLog.fromPartial(object.event.value) };
-        }
-        break;
-      }
-      case "stepFault": {
-        if (object.event?.value !== undefined && object.event?.value !== null) {
-          message.event = { $case: "stepFault", value: StepFault.fromPartial(object.event.value) };
-        }
-        break;
-      }
-      case "pipelineFault": {
-        if (object.event?.value !== undefined && object.event?.value !== null) {
-          message.event = { $case: "pipelineFault", value: PipelineFault.fromPartial(object.event.value) };
-        }
-        break;
-      }
-      case "eventsDropped": {
-        if (object.event?.value !== undefined && object.event?.value !== null) {
-          message.event = { $case: "eventsDropped", value: EventsDropped.fromPartial(object.event.value) };
-        }
-        break;
-      }
-    }
-    return message;
-  },
-};
-
-function createBaseHeartbeat(): Heartbeat {
-  return { sequence: 0, rssBytes: 0, memoryAvailableBytes: 0 };
-}
-
-export const Heartbeat: MessageFns<Heartbeat> = {
-  encode(message: Heartbeat, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.sequence !== 0) {
-      writer.uint32(8).uint64(message.sequence);
-    }
-    if (message.rssBytes !== 0) {
-      writer.uint32(16).uint64(message.rssBytes);
-    }
-    if (message.memoryAvailableBytes !== 0) {
-      writer.uint32(24).uint64(message.memoryAvailableBytes);
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): Heartbeat {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseHeartbeat();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 8) {
-              break;
-            }
-
-            message.sequence = longToNumber(reader.uint64());
-            continue;
-          }
-          case 2: {
-            if (tag !== 16) {
-              break;
-            }
-
-            message.rssBytes = longToNumber(reader.uint64());
-            continue;
-          }
-          case 3: {
-            if (tag !== 24) {
-              break;
-            }
-
-            message.memoryAvailableBytes = longToNumber(reader.uint64());
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  create(base?: DeepPartial<Heartbeat>): Heartbeat {
-    return Heartbeat.fromPartial(base ?? {});
-  },
-  fromPartial(object: DeepPartial<Heartbeat>): Heartbeat {
-    const message = createBaseHeartbeat();
-    message.sequence = object.sequence ?? 0;
-    message.rssBytes = object.rssBytes ?? 0;
-    message.memoryAvailableBytes = object.memoryAvailableBytes ?? 0;
-    return message;
-  },
-};
-
-function createBaseEngineExit(): EngineExit {
-  return {
-    deployment: "",
-    epoch: 0,
-    kind: 0,
-    reason: "",
-    exitCode: 0,
-    signal: "",
-    violations: 0,
-    stderrTail: "",
-    unexpected: false,
-  };
-}
-
-export const EngineExit: MessageFns<EngineExit> = {
-  encode(message: EngineExit, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.deployment !== "") {
-      writer.uint32(10).string(message.deployment);
-    }
-    if (message.epoch !== 0) {
-      writer.uint32(16).uint32(message.epoch);
-    }
-    if (message.kind !== 0) {
-      writer.uint32(24).int32(message.kind);
-    }
-    if (message.reason !== "") {
-      writer.uint32(34).string(message.reason);
-    }
-    if (message.exitCode !== 0) {
-      writer.uint32(40).int32(message.exitCode);
-    }
-    if (message.signal !== "") {
-      writer.uint32(50).string(message.signal);
-    }
-    if (message.violations !== 0) {
-      writer.uint32(56).uint64(message.violations);
-    }
-    if (message.stderrTail !== "") {
-      writer.uint32(66).string(message.stderrTail);
-    }
-    if (message.unexpected !== false) {
-      writer.uint32(72).bool(message.unexpected);
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): EngineExit {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseEngineExit();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.deployment = reader.string();
-            continue;
-          }
-          case 2: {
-            if (tag !== 16) {
-              break;
-            }
-
-            message.epoch = reader.uint32();
-            continue;
-          }
-          case 3: {
-            if (tag !== 24) {
-              break;
-            }
-
-            message.kind = reader.int32() as any;
-            continue;
-          }
-          case 4: {
-            if (tag !== 34) {
-              break;
-            }
-
-            message.reason = reader.string();
-            continue;
-          }
-          case 5: {
-            if (tag !== 40) {
-              break;
-            }
-
-            message.exitCode = reader.int32();
-            continue;
-          }
-          case 6: {
-            if (tag !== 50) {
-              break;
-            }
-
-            message.signal = reader.string();
-            continue;
-          }
-          case 7: {
-            if (tag !== 56) {
-              break;
-            }
-
-            message.violations = longToNumber(reader.uint64());
-            continue;
-          }
-          case 8: {
-            if (tag !== 66) {
-              break;
-            }
-
-            message.stderrTail = reader.string();
-            continue;
-          }
-          case 9: {
-            if (tag !== 72) {
-              break;
-            }
-
-            message.unexpected = reader.bool();
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  create(base?: DeepPartial<EngineExit>): EngineExit {
-    return EngineExit.fromPartial(base ?? {});
-  },
-  fromPartial(object: DeepPartial<EngineExit>): EngineExit {
-    const message = createBaseEngineExit();
-    message.deployment = object.deployment ?? "";
-    message.epoch = object.epoch ?? 0;
-    message.kind = object.kind ?? 0;
-    message.reason = object.reason ?? "";
-    message.exitCode = object.exitCode ?? 0;
-    message.signal = object.signal ?? "";
-    message.violations = object.violations ?? 0;
-    message.stderrTail = object.stderrTail ?? "";
-    message.unexpected = object.unexpected ?? false;
-    return message;
-  },
-};
-
-function createBaseEngineLog(): EngineLog {
-  return { deployment: "", kind: 0, level: "", text: "" };
-}
-
-export const EngineLog: MessageFns<EngineLog> = {
-  encode(message: EngineLog, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.deployment !== "") {
-      writer.uint32(10).string(message.deployment);
-    }
-    if (message.kind !== 0) {
-      writer.uint32(16).int32(message.kind);
-    }
-    if (message.level !== "") {
-      writer.uint32(26).string(message.level);
-    }
-    if (message.text !== "") {
-      writer.uint32(34).string(message.text);
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): EngineLog {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseEngineLog();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.deployment = reader.string();
-            continue;
-          }
-          case 2: {
-            if (tag !== 16) {
-              break;
-            }
-
-            message.kind = reader.int32() as any;
-            continue;
-          }
-          case 3: {
-            if (tag !== 26) {
-              break;
-            }
-
-            message.level = reader.string();
-            continue;
-          }
-          case 4: {
-            if (tag !== 34) {
-              break;
-            }
-
-            message.text = reader.string();
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  create(base?: DeepPartial<EngineLog>): EngineLog {
-    return EngineLog.fromPartial(base ?? {});
-  },
-  fromPartial(object: DeepPartial<EngineLog>): EngineLog {
-    const message = createBaseEngineLog();
-    message.deployment = object.deployment ?? "";
-    message.kind = object.kind ?? 0;
-    message.level = object.level ?? "";
-    message.text = object.text ?? "";
-    return message;
-  },
-};
-
-function createBaseStepFault(): StepFault {
-  return { deployment: "", epoch: 0, step: 0, error: undefined, session: 0 };
-}
-
-export const StepFault: MessageFns<StepFault> = {
-  encode(message: StepFault, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.deployment !== "") {
-      writer.uint32(10).string(message.deployment);
-    }
-    if (message.epoch !== 0) {
-      writer.uint32(16).uint32(message.epoch);
-    }
-    if (message.step !== 0) {
-      writer.uint32(24).uint64(message.step);
-    }
-    if (message.error !== undefined) {
-      ErrorDetail.encode(message.error, writer.uint32(34).fork()).join();
-    }
-    if (message.session !== 0) {
-      writer.uint32(40).uint64(message.session);
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): StepFault {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseStepFault();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.deployment = reader.string();
-            continue;
-          }
-          case 2: {
-            if (tag !== 16) {
-              break;
-            }
-
-            message.epoch = reader.uint32();
-            continue;
-          }
-          case 3: {
-            if (tag !== 24) {
-              break;
-            }
-
-            message.step = longToNumber(reader.uint64());
-            continue;
-          }
-          case 4: {
-            if (tag !== 34) {
-              break;
-            }
-
-            message.error = ErrorDetail.decode(reader, reader.uint32());
-            continue;
-          }
-          case 5: {
-            if (tag !== 40) {
-              break;
-            }
-
-            message.session = longToNumber(reader.uint64());
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  create(base?: DeepPartial<StepFault>): StepFault {
-    return StepFault.fromPartial(base ?? {});
-  },
-  fromPartial(object: DeepPartial<StepFault>): StepFault {
-    const message = createBaseStepFault();
-    message.deployment = object.deployment ?? "";
-    message.epoch = object.epoch ?? 0;
-    message.step = object.step ?? 0;
-    message.error = (object.error !== undefined && object.error !== null)
-      ? ErrorDetail.fromPartial(object.error)
-      : undefined;
-    message.session = object.session ?? 0;
-    return message;
-  },
-};
-
-function createBasePipelineFault(): PipelineFault {
-  return { deployment: "", epoch: 0, downstream: false, neighbour: "", error: undefined, session: 0 };
-}
-
-export const PipelineFault: MessageFns<PipelineFault> = {
-  encode(message: PipelineFault, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.deployment !== "") {
-      writer.uint32(10).string(message.deployment);
-    }
-    if (message.epoch !== 0) {
-      writer.uint32(16).uint32(message.epoch);
-    }
-    if (message.downstream !== false) {
-      writer.uint32(24).bool(message.downstream);
-    }
-    if (message.neighbour !== "") {
-      writer.uint32(34).string(message.neighbour);
-    }
-    if (message.error !== undefined) {
-      ErrorDetail.encode(message.error, writer.uint32(42).fork()).join();
-    }
-    if (message.session !== 0) {
-      writer.uint32(48).uint64(message.session);
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): PipelineFault {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBasePipelineFault();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.deployment = reader.string();
-            continue;
-          }
-          case 2: {
-            if (tag !== 16) {
-              break;
-            }
-
-            message.epoch = reader.uint32();
-            continue;
-          }
-          case 3: {
-            if (tag !== 24) {
-              break;
-            }
-
-            message.downstream = reader.bool();
-            continue;
-          }
-          case 4: {
-            if (tag !== 34) {
-              break;
-            }
-
-            message.neighbour = reader.string();
-            continue;
-          }
-          case 5: {
-            if (tag !== 42) {
-              break;
-            }
-
-            message.error = ErrorDetail.decode(reader, reader.uint32());
-            continue;
-          }
-          case 6: {
-            if (tag !== 48) {
-              break;
-            }
-
-            message.session = longToNumber(reader.uint64());
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  create(base?: DeepPartial<PipelineFault>): PipelineFault {
-    return PipelineFault.fromPartial(base ?? {});
-  },
-  fromPartial(object: DeepPartial<PipelineFault>): PipelineFault {
-    const message = createBasePipelineFault();
-    message.deployment = object.deployment ?? "";
-    message.epoch = object.epoch ?? 0;
-    message.downstream = object.downstream ?? false;
-    message.neighbour = object.neighbour ?? "";
-    message.error = (object.error !== undefined && object.error !== null)
-      ? ErrorDetail.fromPartial(object.error)
-      : undefined;
-    message.session = object.session ?? 0;
-    return message;
-  },
-};
-
-function createBaseEventsDropped(): EventsDropped {
-  return { count: 0, violations: 0 };
-}
-
-export const EventsDropped: MessageFns<EventsDropped> = {
-  encode(message: EventsDropped, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.count !== 0) {
-      writer.uint32(8).uint64(message.count);
-    }
-    if (message.violations !== 0) {
-      writer.uint32(16).uint64(message.violations);
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): EventsDropped {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseEventsDropped();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 8) {
-              break;
-            }
-
-            message.count = longToNumber(reader.uint64());
-            continue;
-          }
-          case 2: {
-            if (tag !== 16) {
-              break;
-            }
-
-            message.violations = longToNumber(reader.uint64());
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  create(base?: DeepPartial<EventsDropped>): EventsDropped {
-    return EventsDropped.fromPartial(base ?? {});
-  },
-  fromPartial(object: DeepPartial<EventsDropped>): EventsDropped {
-    const message = createBaseEventsDropped();
-    message.count = object.count ?? 0;
-    message.violations = object.violations ?? 0;
     return message;
   },
 };
@@ -3012,7 +2103,15 @@ export const EngineReady: MessageFns<EngineReady> = {
 };
 
 function createBaseConnectRequest(): ConnectRequest {
-  return { deployment: "", epoch: 0, upstream: "", downstream: "", downstreamAddress: "", session: 0 };
+  return {
+    deployment: "",
+    epoch: 0,
+    upstream: "",
+    downstream: "",
+    downstreamAddress: "",
+    session: 0,
+    downstreamAddresses: [],
+  };
 }
 
 export const ConnectRequest: MessageFns<ConnectRequest> = {
@@ -3034,6 +2133,9 @@ export const ConnectRequest: MessageFns<ConnectRequest> = {
     }
     if (message.session !== 0) {
       writer.uint32(48).uint64(message.session);
+    }
+    for (const v of message.downstreamAddresses) {
+      writer.uint32(58).string(v!);
     }
     return writer;
   },
@@ -3099,6 +2201,14 @@ export const ConnectRequest: MessageFns<ConnectRequest> = {
             message.session = longToNumber(reader.uint64());
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.downstreamAddresses.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3122,6 +2232,7 @@ export const ConnectRequest: MessageFns<ConnectRequest> = {
     message.downstream = object.downstream ?? "";
     message.downstreamAddress = object.downstreamAddress ?? "";
     message.session = object.session ?? 0;
+    message.downstreamAddresses = object.downstreamAddresses?.map((e) => e) || [];
     return message;
   },
 };
@@ -4134,6 +3245,7 @@ function createBaseStageStateResponse(): StageStateResponse {
     engineStopped: false,
     engineAlive: false,
     engineCpuSeconds: 0,
+    linkBrokenSeconds: 0,
   };
 }
 
@@ -4162,6 +3274,9 @@ export const StageStateResponse: MessageFns<StageStateResponse> = {
     }
     if (message.engineCpuSeconds !== 0) {
       writer.uint32(65).double(message.engineCpuSeconds);
+    }
+    if (message.linkBrokenSeconds !== 0) {
+      writer.uint32(73).double(message.linkBrokenSeconds);
     }
     return writer;
   },
@@ -4243,6 +3358,14 @@ export const StageStateResponse: MessageFns<StageStateResponse> = {
             message.engineCpuSeconds = reader.double();
             continue;
           }
+          case 9: {
+            if (tag !== 73) {
+              break;
+            }
+
+            message.linkBrokenSeconds = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4268,6 +3391,7 @@ export const StageStateResponse: MessageFns<StageStateResponse> = {
     message.engineStopped = object.engineStopped ?? false;
     message.engineAlive = object.engineAlive ?? false;
     message.engineCpuSeconds = object.engineCpuSeconds ?? 0;
+    message.linkBrokenSeconds = object.linkBrokenSeconds ?? 0;
     return message;
   },
 };
@@ -4666,7 +3790,7 @@ export const AgentServiceDefinition = {
       responseStream: true,
       options: {},
     },
-    /** Which of these pieces (layers, mostly) the node's slices hold. */
+    /** Which of these pieces (layers, mostly) its slices hold. */
     findPieces: {
       name: "FindPieces",
       requestType: FindPiecesRequest as typeof FindPiecesRequest,
@@ -4715,8 +3839,8 @@ export const AgentServiceDefinition = {
       options: {},
     },
     /**
-     * Opens the stream to the next neighbour and accepts the one from the previous. Answers when the next accepted.
-     * A stage that was connected before ends its streams first, and lets its engine finish what it holds.
+     * Opens the stream to the next neighbour, which has to accept it, and accepts the one from the previous. A stage that
+     * was connected before ends its streams first, and lets its engine finish what it holds.
      */
     connect: {
       name: "Connect",
@@ -4791,7 +3915,7 @@ export interface AgentServiceImplementation<CallContextExt = {}> {
     request: WatchRequest,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<WatchResponse>>;
-  /** Which of these pieces (layers, mostly) the node's slices hold. */
+  /** Which of these pieces (layers, mostly) its slices hold. */
   findPieces(
     request: FindPiecesRequest,
     context: CallContext & CallContextExt,
@@ -4817,8 +3941,8 @@ export interface AgentServiceImplementation<CallContextExt = {}> {
   /** What of deployments is here: loaded, or being loaded. */
   inventory(request: InventoryRequest, context: CallContext & CallContextExt): Promise<DeepPartial<InventoryResponse>>;
   /**
-   * Opens the stream to the next neighbour and accepts the one from the previous. Answers when the next accepted.
-   * A stage that was connected before ends its streams first, and lets its engine finish what it holds.
+   * Opens the stream to the next neighbour, which has to accept it, and accepts the one from the previous. A stage that
+   * was connected before ends its streams first, and lets its engine finish what it holds.
    */
   connect(request: ConnectRequest, context: CallContext & CallContextExt): Promise<DeepPartial<ConnectResponse>>;
   /** Work for the text engine. */
@@ -4849,7 +3973,7 @@ export interface AgentServiceClient<CallOptionsExt = {}> {
   hello(request: DeepPartial<HelloRequest>, options?: CallOptions & CallOptionsExt): Promise<HelloResponse>;
   /** Everything that happens on the node from now on, with a heartbeat every second. Ends only by fault or cancel. */
   watch(request: DeepPartial<WatchRequest>, options?: CallOptions & CallOptionsExt): AsyncIterable<WatchResponse>;
-  /** Which of these pieces (layers, mostly) the node's slices hold. */
+  /** Which of these pieces (layers, mostly) its slices hold. */
   findPieces(
     request: DeepPartial<FindPiecesRequest>,
     options?: CallOptions & CallOptionsExt,
@@ -4872,8 +3996,8 @@ export interface AgentServiceClient<CallOptionsExt = {}> {
   /** What of deployments is here: loaded, or being loaded. */
   inventory(request: DeepPartial<InventoryRequest>, options?: CallOptions & CallOptionsExt): Promise<InventoryResponse>;
   /**
-   * Opens the stream to the next neighbour and accepts the one from the previous. Answers when the next accepted.
-   * A stage that was connected before ends its streams first, and lets its engine finish what it holds.
+   * Opens the stream to the next neighbour, which has to accept it, and accepts the one from the previous. A stage that
+   * was connected before ends its streams first, and lets its engine finish what it holds.
    */
   connect(request: DeepPartial<ConnectRequest>, options?: CallOptions & CallOptionsExt): Promise<ConnectResponse>;
   /** Work for the text engine. */

@@ -11,25 +11,32 @@ export const protobufFileName = "minikeep/v1/data_plane.proto";
 
 /** Node to node: steps on their way through the stages, and their results back to the coordinator. */
 
-/** Agents neither decode nor build this message with protobuf code: field 1 is added and taken off by hand. */
+/**
+ * Agents neither decode nor build this message with protobuf code: its fields are added and taken off by hand, field 2
+ * in front.
+ */
 export interface Frame {
   /** packages/protocol/src/frame.ts */
   payload: Uint8Array;
+  number: number;
 }
 
 export interface FrameAck {
-  /** Frames received so far; 0 in the first acknowledgement. */
+  /** Frames of this session received so far, over all streams. */
   received: number;
 }
 
 function createBaseFrame(): Frame {
-  return { payload: new Uint8Array(0) };
+  return { payload: new Uint8Array(0), number: 0 };
 }
 
 export const Frame: MessageFns<Frame> = {
   encode(message: Frame, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.payload.length !== 0) {
       writer.uint32(10).bytes(message.payload);
+    }
+    if (message.number !== 0) {
+      writer.uint32(17).fixed64(message.number);
     }
     return writer;
   },
@@ -55,6 +62,14 @@ export const Frame: MessageFns<Frame> = {
             message.payload = reader.bytes();
             continue;
           }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.number = longToNumber(reader.fixed64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -73,6 +88,7 @@ export const Frame: MessageFns<Frame> = {
   fromPartial(object: DeepPartial<Frame>): Frame {
     const message = createBaseFrame();
     message.payload = object.payload ?? new Uint8Array(0);
+    message.number = object.number ?? 0;
     return message;
   },
 };
@@ -135,14 +151,21 @@ export const FrameAck: MessageFns<FrameAck> = {
 /**
  * Served by every agent and by the coordinator. One stream a neighbour pair, deployment and epoch; the opener sends.
  * Request metadata: `minikeep-deployment`, and decimal `minikeep-epoch`, `minikeep-session`,
- * `minikeep-data-plane-version`.
+ * `minikeep-data-plane-version`, `minikeep-sender` (random, the same for all streams of one sender).
+ *
+ * Frames of a session are numbered from 0. A sender keeps each one until it is acknowledged, and may open a new stream,
+ * over another link, when the one before broke or a better link is there: the receiver then drops the old stream and
+ * says how many frames it has, and the sender goes on from there.
  */
 export type DataPlaneServiceDefinition = typeof DataPlaneServiceDefinition;
 export const DataPlaneServiceDefinition = {
   name: "DataPlaneService",
   fullName: "minikeep.v1.DataPlaneService",
   methods: {
-    /** The receiver answers one acknowledgement when it has accepted the stream, and fails the stream otherwise. */
+    /**
+     * The receiver answers an acknowledgement when it has accepted the stream, and fails the stream otherwise; then one
+     * every so many frames.
+     */
     frames: {
       name: "Frames",
       requestType: Frame as typeof Frame,
@@ -155,7 +178,10 @@ export const DataPlaneServiceDefinition = {
 } as const;
 
 export interface DataPlaneServiceImplementation<CallContextExt = {}> {
-  /** The receiver answers one acknowledgement when it has accepted the stream, and fails the stream otherwise. */
+  /**
+   * The receiver answers an acknowledgement when it has accepted the stream, and fails the stream otherwise; then one
+   * every so many frames.
+   */
   frames(
     request: AsyncIterable<Frame>,
     context: CallContext & CallContextExt,
@@ -163,7 +189,10 @@ export interface DataPlaneServiceImplementation<CallContextExt = {}> {
 }
 
 export interface DataPlaneServiceClient<CallOptionsExt = {}> {
-  /** The receiver answers one acknowledgement when it has accepted the stream, and fails the stream otherwise. */
+  /**
+   * The receiver answers an acknowledgement when it has accepted the stream, and fails the stream otherwise; then one
+   * every so many frames.
+   */
   frames(request: AsyncIterable<DeepPartial<Frame>>, options?: CallOptions & CallOptionsExt): AsyncIterable<FrameAck>;
 }
 

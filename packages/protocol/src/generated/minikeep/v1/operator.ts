@@ -114,7 +114,11 @@ export interface NodeStatus {
   /** Taken out of service. */
   draining: boolean;
   /** Absent: never run with this version of minikeep. */
-  modelCheck: ModelCheck | undefined;
+  modelCheck:
+    | ModelCheck
+    | undefined;
+  /** host:port, the one in use first */
+  addresses: string[];
 }
 
 export interface DeploymentStatus {
@@ -634,6 +638,7 @@ function createBaseNodeStatus(): NodeStatus {
     certificateEndsAtSeconds: 0,
     draining: false,
     modelCheck: undefined,
+    addresses: [],
   };
 }
 
@@ -692,6 +697,9 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     }
     if (message.modelCheck !== undefined) {
       ModelCheck.encode(message.modelCheck, writer.uint32(146).fork()).join();
+    }
+    for (const v of message.addresses) {
+      writer.uint32(242).string(v!);
     }
     return writer;
   },
@@ -853,6 +861,14 @@ export const NodeStatus: MessageFns<NodeStatus> = {
             message.modelCheck = ModelCheck.decode(reader, reader.uint32());
             continue;
           }
+          case 30: {
+            if (tag !== 242) {
+              break;
+            }
+
+            message.addresses.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -894,6 +910,7 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     message.modelCheck = (object.modelCheck !== undefined && object.modelCheck !== null)
       ? ModelCheck.fromPartial(object.modelCheck)
       : undefined;
+    message.addresses = object.addresses?.map((e) => e) || [];
     return message;
   },
 };

@@ -21,6 +21,7 @@ import type { HostedDeployment } from './hosted-deployment.ts';
 import type { Hosts } from './hosts.ts';
 import type { NodeDoctor } from './node-doctor.ts';
 import type { Links } from './links.ts';
+import { wiredLimitBytes, type NodeSpeed } from './node-speed.ts';
 import { memoryAvailableBytes } from './machine.ts';
 import type { Pieces } from './prepare-slice.ts';
 
@@ -41,6 +42,7 @@ export interface AgentServiceOptions {
   readonly links: Links;
   readonly canary: NodeCanary;
   readonly doctor: NodeDoctor;
+  readonly speed: NodeSpeed;
   /** Where this agent listens; known once it does. */
   address(): string;
   /** Finding it out takes a moment: whoever greets first waits for it. */
@@ -77,6 +79,8 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
         machine: options.machine,
         memoryAvailableBytes: memoryAvailableBytes(),
         modelCheck: await options.doctor.modelCheck(),
+        speed: await options.speed.known(),
+        wiredLimitBytes: await wiredLimitBytes(),
       };
     },
 
@@ -165,6 +169,10 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
     canary: (_, context) => options.canary.run(context.signal),
 
     doctor: (request, context) => options.doctor.run(request.modelCheck, context.signal),
+
+    measure: async (_, context) => ({
+      speed: await options.speed.measure(hosts.inventory().length, context.signal),
+    }),
 
     async revoke({ revoked }) {
       return { ended: revoked === undefined ? 0 : options.revoke(revoked) };

@@ -18,6 +18,7 @@ import type { NodeCanary } from './canary.ts';
 import type { AgentConfig } from './config.ts';
 import { dataPlane } from './data-plane.ts';
 import type { NodeDoctor } from './node-doctor.ts';
+import type { NodeSpeed } from './node-speed.ts';
 import { EventHub } from './event-hub.ts';
 import { Hosts } from './hosts.ts';
 import { Links } from './links.ts';
@@ -40,6 +41,7 @@ export interface AgentParts {
   readonly platform: SandboxPlatform;
   readonly canary: NodeCanary;
   readonly doctor: NodeDoctor;
+  readonly speed: NodeSpeed;
   readonly sandbox: Promise<NonNullable<HelloResponse['sandbox']>>;
   readonly version: string;
   /** Tells this process from every other of the same home. */
@@ -90,6 +92,7 @@ export async function startAgent(
       links,
       canary: parts.canary,
       doctor: parts.doctor,
+      speed: parts.speed,
       address: () => address,
       sandbox: parts.sandbox,
       sandboxOff: config.unsafe_no_sandbox,

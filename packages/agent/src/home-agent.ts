@@ -23,6 +23,7 @@ import { nodeCanary } from './canary.ts';
 import type { HomeAgentConfig } from './config.ts';
 import { Membership } from './membership.ts';
 import { nodeDoctor } from './node-doctor.ts';
+import { nodeSpeed } from './node-speed.ts';
 import { platformFor, supportOf } from './platform.ts';
 
 const INSTANCE_BYTES = 8;
@@ -84,6 +85,7 @@ async function start(
     platform,
     canary: nodeCanary(platform, full),
     doctor: nodeDoctor(platform, full, home),
+    speed: nodeSpeed(platform, full, home),
     sandbox: supportOf(platform),
     version,
     instance,

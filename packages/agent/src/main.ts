@@ -7,6 +7,7 @@ import { nodeCanary } from './canary.ts';
 import { AGENT_CONFIG, HOME_AGENT_CONFIG } from './config.ts';
 import { startHomeAgent } from './home-agent.ts';
 import { nodeDoctor } from './node-doctor.ts';
+import { nodeSpeed } from './node-speed.ts';
 import { platformFor, supportOf } from './platform.ts';
 
 const log = makeLogger('agent');
@@ -30,6 +31,7 @@ await runProcess({
       platform,
       canary: nodeCanary(platform, config),
       doctor: nodeDoctor(platform, config, undefined),
+      speed: nodeSpeed(platform, config, undefined),
       sandbox: supportOf(platform),
       version: MINIKEEP_VERSION,
       log,

@@ -185,6 +185,11 @@ function addPlan(program: Command, context: CommandContext, ended: Ended): void 
     )
     .addOption(modeOption())
     .option('--explain', 'say why')
+    .option('--home <folder>', 'on the nodes of that running cluster, as they are now')
+    .option(
+      '--measure',
+      'measure the running cluster’s nodes first: some seconds each, kept for `up`',
+    )
     .addHelpText(
       'after',
       `
@@ -199,6 +204,7 @@ A stack file (bootstrap reads the same):
 Examples:
   minikeep plan ./model.gguf --local 3 --explain
   minikeep plan deepseek-r1-671b@Q4_K_M --nodes cluster-configs/eight-m4-pro-64gb.yaml --explain
+  minikeep plan qwen3-32b@Q4_K_M --measure --explain            on the running cluster, measured
   minikeep plan ./model.gguf --nodes stack.yaml --context 32768 --json`,
     )
     .action(async (model: string, flags: PlanFlags) => {

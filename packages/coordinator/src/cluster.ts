@@ -309,6 +309,8 @@ export class Cluster {
       clockAheadSeconds: facts?.clockAheadSeconds ?? 0,
       certificateEndsAtSeconds: (facts?.certificateEndsAtMs ?? 0) / 1000,
       modelCheck: node.modelCheck,
+      speed: node.speed,
+      wiredLimitBytes: hello?.wiredLimitBytes ?? 0,
     };
   }
 }

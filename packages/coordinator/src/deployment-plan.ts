@@ -8,7 +8,13 @@ import {
   SEQUENCES_MAX,
 } from '@minikeep/protocol';
 import { ExactMode, type ContextSettings, type HelloResponse } from '@minikeep/protocol/v1';
-import { modelFacts, plan } from '@minikeep/planner';
+import {
+  defaultWiredLimit,
+  highestWiredLimit,
+  modelFacts,
+  plan,
+  type NodeFacts,
+} from '@minikeep/planner';
 import type { ModelLibrary, ModelSource } from '@minikeep/models';
 import type { NodeLink } from './node-link.ts';
 
@@ -20,8 +26,6 @@ const CONTEXT_TOKENS_MAX = 16 * 1024 * 1024;
 const THREADS_MAX = 256;
 /** Kept for the system and the trusted processes. */
 const MEMORY_RESERVE_BYTES = 512 * 1024 * 1024;
-/** What the GPU may wire down on Apple Silicon, about. */
-const MAC_MEMORY_SHARE = 0.75;
 
 export interface ShapedStage {
   readonly node: NodeLink;
@@ -172,7 +176,7 @@ function placeLayers(
   );
   const placement = plan(
     modelFacts(model),
-    used.map((node, i) => ({ name: node.name, budgetBytes: budgets[i] ?? 0 })),
+    used.map((node, i) => ({ name: node.name, budgetBytes: budgets[i] ?? 0, ...speedOf(node) })),
     {
       contextTokens: context.nCtx,
       parallel: context.nSeqMax,
@@ -185,13 +189,26 @@ function placeLayers(
   return placement.cuts;
 }
 
-/** macOS counts memory that only caches files as used: there, a part of all that there is. */
+/** What was measured there, if it was; nodes that were not all measured count as equal. */
+const speedOf = ({ speed }: NodeLink): Partial<NodeFacts> =>
+  speed === undefined
+    ? {}
+    : {
+        memoryBytesPerSecond: speed.memoryBytesPerSecond,
+        operationsPerSecond: speed.operationsPerSecond,
+      };
+
+/** macOS counts memory that only caches files as used: there, what the GPU may hold. */
 function budgetOf(
   hello: HelloResponse | undefined,
   availableNow: number | undefined,
   freed = 0,
 ): number {
   if (hello === undefined) return 0;
-  if (hello.platform.startsWith('darwin')) return hello.memoryBytes * MAC_MEMORY_SHARE;
+  if (hello.platform.startsWith('darwin'))
+    return Math.min(
+      hello.wiredLimitBytes || defaultWiredLimit(hello.memoryBytes),
+      highestWiredLimit(hello.memoryBytes),
+    );
   return Math.max(0, (availableNow ?? hello.memoryAvailableBytes) + freed - MEMORY_RESERVE_BYTES);
 }

@@ -22,6 +22,7 @@ import {
   type AgentServiceClient,
   type Heartbeat,
   type ModelCheck,
+  type NodeSpeed,
   type HelloResponse,
   type WatchRequest,
   type WatchResponse,
@@ -75,6 +76,7 @@ export class NodeLink {
   readonly #stop = new AbortController();
   #hello: HelloResponse | undefined;
   #modelCheck: ModelCheck | undefined;
+  #speed: NodeSpeed | undefined;
   #heartbeat: Heartbeat | undefined;
   #heartbeatMs = -Infinity;
   #error: MinikeepError | undefined;
@@ -150,6 +152,22 @@ export class NodeLink {
     return this.#modelCheck ?? this.#hello?.modelCheck;
   }
 
+  /** What an engine reached there; undefined: it was never measured. */
+  get speed(): NodeSpeed | undefined {
+    const speed = this.#speed ?? this.#hello?.speed;
+    // A node's word: nothing that a plan could divide by must be zero.
+    return speed !== undefined &&
+      isSpeed(speed.memoryBytesPerSecond) &&
+      isSpeed(speed.operationsPerSecond)
+      ? speed
+      : undefined;
+  }
+
+  /** A newer result than the greeting's. */
+  measured(speed: NodeSpeed | undefined): void {
+    this.#speed = speed;
+  }
+
   /** A newer result than the greeting's. */
   checked(result: ModelCheck | undefined): void {
     this.#modelCheck = result;
@@ -199,6 +217,7 @@ export class NodeLink {
         this.#connect();
         this.#hello = await this.#greet();
         this.#modelCheck = undefined;
+        this.#speed = undefined;
         await this.#watch(() => {
           retryMs = RETRY_MS_MIN;
           this.#tries = 0;
@@ -311,3 +330,5 @@ function gone(node: string, why: string): MinikeepError {
 async function pause(ms: number, signal: AbortSignal): Promise<void> {
   await setTimer(ms, undefined, { signal }).catch(() => {});
 }
+
+const isSpeed = (perSecond: number): boolean => Number.isFinite(perSecond) && perSecond >= 1;

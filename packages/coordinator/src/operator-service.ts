@@ -10,6 +10,7 @@ import type { Lasting } from './lasting.ts';
 import { events } from './membership/services.ts';
 import { requireModels } from './models.ts';
 import { snapshot } from './snapshot.ts';
+import { measureNodes } from './speeds.ts';
 import { drainNode } from './reconcile/requests.ts';
 
 /** `lasting`: what only a cluster with a home has. */
@@ -66,6 +67,8 @@ export function operatorService(
       if (node !== undefined) yield* doctorOn(node, request.modelCheck, context.signal);
     },
     snapshotState: (_request, context) => snapshot(lastingOf(lasting).state, context.signal),
+    measureNodes: (request, context) =>
+      measureNodes(cluster.nodesNamed(request.node === '' ? [] : [request.node]), context.signal),
     async *runCanary(request, context) {
       const nodes = cluster.nodesNamed(request.node === '' ? [] : [request.node]);
       yield* runCanaries(nodes, context.signal);

@@ -26,5 +26,6 @@ export {
   type StepInput,
 } from './check/pipeline.ts';
 export { stageFiles, wholeFile, type StageFilesOptions } from './check/stage-files.ts';
+export { measureSpeed, type MeasureOptions, type Speed } from './check/measure.ts';
 export { Script, singleSequence } from './check/script.ts';
 export { differenceOf, rowsOf, type Difference } from './check/logits.ts';

@@ -119,6 +119,11 @@ function speed(model: ModelFacts, placement: Placement, nodes: readonly NodeFact
     ...(looked
       ? ['Speeds follow from the chips’ names, not from measurement: they may be off by a quarter.']
       : []),
+    ...(used.every(({ node }) => node.speedSource === 'measured')
+      ? [
+          `Speeds were measured by an engine on each node${placement.hopCost > 0 || used.length < 2 ? '' : '; the way between them is not counted'}.`,
+        ]
+      : []),
   ];
 }
 

@@ -97,6 +97,14 @@ function nodeDocument(node: NodeStatus, status: StatusResponse) {
     cpu_count: node.cpuCount,
     memory_bytes: node.memoryBytes,
     memory_available_bytes: node.memoryAvailableBytes,
+    speed:
+      node.speed === undefined
+        ? null
+        : {
+            memory_bytes_per_second: node.speed.memoryBytesPerSecond,
+            operations_per_second: node.speed.operationsPerSecond,
+            measured_at: new Date(node.speed.measuredAtSeconds * 1000).toISOString(),
+          },
     sandbox: node.sandbox?.ok === true ? node.sandbox.mechanism : null,
     heartbeat_age_seconds: node.heartbeatAgeSeconds < 0 ? null : node.heartbeatAgeSeconds,
     clock_ahead_seconds: Math.round(node.clockAheadSeconds * 10) / 10,

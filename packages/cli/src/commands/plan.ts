@@ -28,13 +28,17 @@ import {
 import { EXIT, MinikeepError } from '@minikeep/protocol';
 import { existsSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import type { CommandContext, CommonFlags } from '../command-context.ts';
+import { clusterNodes } from '../cluster-plan.ts';
+import type { CommandContext } from '../command-context.ts';
 import { LOCAL_NODES_DEFAULT } from '../defaults.ts';
+import type { HomeFlags } from '../home-folder.ts';
 import { localNodes, planOptions } from '../local-plan.ts';
 import { knownModels, looksLikePath, modelFile } from '../models.ts';
+import { withOperator } from '../operator-connection.ts';
 import { planDocument } from '../plan-document.ts';
+import { Progress } from '../progress.ts';
 
-export interface PlanFlags extends CommonFlags {
+export interface PlanFlags extends HomeFlags {
   readonly nodes?: string;
   readonly local?: number;
   readonly cuts?: number[];
@@ -42,20 +46,28 @@ export interface PlanFlags extends CommonFlags {
   readonly parallel: number;
   readonly mode: 'exact' | 'fast';
   readonly explain?: boolean;
+  /** Of the running cluster, before the plan. */
+  readonly measure?: boolean;
 }
 
 export async function planCommand(
-  { terminal, distFolder }: CommandContext,
+  context: CommandContext,
   name: string,
   flags: PlanFlags,
 ): Promise<number> {
-  if (flags.nodes !== undefined && flags.local !== undefined)
-    throw new MinikeepError('usage.nodes', '--nodes and --local exclude each other', {
+  const { terminal, distFolder } = context;
+  const where = [
+    ...(flags.nodes === undefined ? [] : ['--nodes']),
+    ...(flags.local === undefined ? [] : ['--local']),
+    ...(onCluster(flags) ? [flags.home === undefined ? '--measure' : '--home'] : []),
+  ];
+  if (where.length > 1)
+    throw new MinikeepError('usage.nodes', `${where.join(' and ')} exclude each other`, {
       next: 'Give one of them.',
       exitCode: EXIT.usage,
     });
-  const { facts, shape } = await modelNamed(name, distFolder);
-  const { nodes, ...more } = await nodesFor(flags);
+  const { facts, shape } = await modelNamed(name, distFolder, flags);
+  const { nodes, ...more } = await nodesFor(context, flags);
   const options = planOptions(facts, flags, more);
   const show = async (shown: Placement, on: readonly NodeFacts[]): Promise<void> => {
     for (const line of placementTable(facts, shown)) await terminal.line(line);
@@ -91,19 +103,41 @@ interface Asked {
 }
 
 /** A model of this installation, a file, or a published model that nobody has here. */
-async function modelNamed(name: string, distFolder: string): Promise<Asked> {
+async function modelNamed(name: string, distFolder: string, flags: PlanFlags): Promise<Asked> {
   const known = knownModels(distFolder);
   if (!known.has(name) && !looksLikePath(name) && !existsSync(name) && looksLikeShape(name)) {
     const shape = knownShape(name);
     return { facts: modelFacts(shapeModel(shape)), shape };
   }
-  const model = await openModel(modelFile(name, known, distFolder));
+  const imported = onCluster(flags)
+    ? await withOperator(flags, ({ operator }) => operator.listModels({}))
+    : { models: [] };
+  const file = imported.models.find((model) => model.name === name)?.path;
+  const model = await openModel(file ?? modelFile(name, known, distFolder));
   return { facts: modelFacts(model), shape: undefined };
 }
 
 type Nodes = Pick<PlanOptions, 'sharedBudgetBytes' | 'anyOrder' | 'useEveryNode' | 'network'>;
 
-async function nodesFor(flags: PlanFlags): Promise<Nodes & { readonly nodes: NodeFacts[] }> {
+/** The running cluster is asked when its home is named, or when it has to be measured. */
+const onCluster = (flags: PlanFlags): boolean => flags.home !== undefined || flags.measure === true;
+
+async function nodesFor(
+  context: CommandContext,
+  flags: PlanFlags,
+): Promise<Nodes & { readonly nodes: NodeFacts[] }> {
+  if (onCluster(flags)) {
+    const { terminal, interrupts } = context;
+    const progress = new Progress(terminal, flags.json === true);
+    if (flags.measure === true) progress.show('measuring each node');
+    return withOperator(flags, (connection) =>
+      clusterNodes(
+        connection,
+        interrupts.signal,
+        flags.measure === true ? (node) => progress.show(`measured ${node}`) : undefined,
+      ),
+    ).finally(() => progress.clear());
+  }
   if (flags.nodes === undefined) {
     const cuts = flags.cuts === undefined ? LOCAL_NODES_DEFAULT : flags.cuts.length + 1;
     return localNodes(flags.local ?? cuts);

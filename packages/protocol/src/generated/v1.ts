@@ -102,6 +102,16 @@ export {
   TokenizeResponse,
 } from './minikeep/v1/generate.ts';
 export {
+  NodeSpeed,
+  MeasureRequest,
+  MeasureResponse,
+  MeasureNodesRequest,
+  MeasureNodesResponse,
+  RunCanaryRequest,
+  RunCanaryResponse,
+  CanaryNodeAttempt,
+} from './minikeep/v1/node_checks.ts';
+export {
   DeploymentState,
   DeployPhase,
   StatusRequest,
@@ -124,9 +134,6 @@ export {
   ResumeNodeResponse,
   ViolationsRequest,
   ViolationsResponse,
-  RunCanaryRequest,
-  RunCanaryResponse,
-  CanaryNodeAttempt,
   ListModelsRequest,
   ListModelsResponse,
   ImportedModel,

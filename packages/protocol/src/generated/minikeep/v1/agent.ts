@@ -16,6 +16,7 @@ import {
   RevocationList,
   SandboxSupport,
 } from "./common.ts";
+import { MeasureRequest, MeasureResponse, NodeSpeed } from "./node_checks.ts";
 import { WatchRequest, WatchResponse } from "./watch.ts";
 
 export const protobufPackage = "minikeep.v1";
@@ -53,6 +54,12 @@ export interface HelloResponse {
     | undefined;
   /** Of this process, as it announces itself; empty in a throw-away cluster. */
   instance: string;
+  /** Absent: never measured with this version of minikeep. */
+  speed:
+    | NodeSpeed
+    | undefined;
+  /** macOS: iogpu.wired_limit_mb in bytes; 0: the system's default, or not macOS. */
+  wiredLimitBytes: number;
 }
 
 export interface RevokeRequest {
@@ -402,6 +409,8 @@ function createBaseHelloResponse(): HelloResponse {
     memoryAvailableBytes: 0,
     modelCheck: undefined,
     instance: "",
+    speed: undefined,
+    wiredLimitBytes: 0,
   };
 }
 
@@ -448,6 +457,12 @@ export const HelloResponse: MessageFns<HelloResponse> = {
     }
     if (message.instance !== "") {
       writer.uint32(114).string(message.instance);
+    }
+    if (message.speed !== undefined) {
+      NodeSpeed.encode(message.speed, writer.uint32(242).fork()).join();
+    }
+    if (message.wiredLimitBytes !== 0) {
+      writer.uint32(248).uint64(message.wiredLimitBytes);
     }
     return writer;
   },
@@ -577,6 +592,22 @@ export const HelloResponse: MessageFns<HelloResponse> = {
             message.instance = reader.string();
             continue;
           }
+          case 30: {
+            if (tag !== 242) {
+              break;
+            }
+
+            message.speed = NodeSpeed.decode(reader, reader.uint32());
+            continue;
+          }
+          case 31: {
+            if (tag !== 248) {
+              break;
+            }
+
+            message.wiredLimitBytes = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -612,6 +643,10 @@ export const HelloResponse: MessageFns<HelloResponse> = {
       ? ModelCheck.fromPartial(object.modelCheck)
       : undefined;
     message.instance = object.instance ?? "";
+    message.speed = (object.speed !== undefined && object.speed !== null)
+      ? NodeSpeed.fromPartial(object.speed)
+      : undefined;
+    message.wiredLimitBytes = object.wiredLimitBytes ?? 0;
     return message;
   },
 };
@@ -3895,6 +3930,15 @@ export const AgentServiceDefinition = {
       responseStream: true,
       options: {},
     },
+    /** How fast an engine reads weights and computes here: loads one that nobody published, for some seconds. Kept. */
+    measure: {
+      name: "Measure",
+      requestType: MeasureRequest as typeof MeasureRequest,
+      requestStream: false,
+      responseType: MeasureResponse as typeof MeasureResponse,
+      responseStream: false,
+      options: {},
+    },
     /** Shuts certificates out, calls that run included. Answers when it is done and kept. */
     revoke: {
       name: "Revoke",
@@ -3964,6 +4008,8 @@ export interface AgentServiceImplementation<CallContextExt = {}> {
     request: DoctorRequest,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<DoctorResponse>>;
+  /** How fast an engine reads weights and computes here: loads one that nobody published, for some seconds. Kept. */
+  measure(request: MeasureRequest, context: CallContext & CallContextExt): Promise<DeepPartial<MeasureResponse>>;
   /** Shuts certificates out, calls that run included. Answers when it is done and kept. */
   revoke(request: RevokeRequest, context: CallContext & CallContextExt): Promise<DeepPartial<RevokeResponse>>;
 }
@@ -4013,6 +4059,8 @@ export interface AgentServiceClient<CallOptionsExt = {}> {
   canary(request: DeepPartial<CanaryRequest>, options?: CallOptions & CallOptionsExt): AsyncIterable<CanaryResponse>;
   /** Checks the machine where the node's engines run; the result is kept. */
   doctor(request: DeepPartial<DoctorRequest>, options?: CallOptions & CallOptionsExt): AsyncIterable<DoctorResponse>;
+  /** How fast an engine reads weights and computes here: loads one that nobody published, for some seconds. Kept. */
+  measure(request: DeepPartial<MeasureRequest>, options?: CallOptions & CallOptionsExt): Promise<MeasureResponse>;
   /** Shuts certificates out, calls that run included. Answers when it is done and kept. */
   revoke(request: DeepPartial<RevokeRequest>, options?: CallOptions & CallOptionsExt): Promise<RevokeResponse>;
 }

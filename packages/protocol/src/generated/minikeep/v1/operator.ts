@@ -5,7 +5,6 @@
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import type { CallContext, CallOptions } from "nice-grpc-common";
 import {
-  CanaryAttempt,
   CanaryReport,
   ContextSettings,
   DoctorReport,
@@ -18,6 +17,13 @@ import {
   Violation,
 } from "./common.ts";
 import { GenerateRequest, GenerateResponse, TokenizeRequest, TokenizeResponse } from "./generate.ts";
+import {
+  MeasureNodesRequest,
+  MeasureNodesResponse,
+  NodeSpeed,
+  RunCanaryRequest,
+  RunCanaryResponse,
+} from "./node_checks.ts";
 
 export const protobufPackage = "minikeep.v1";
 
@@ -119,6 +125,12 @@ export interface NodeStatus {
     | undefined;
   /** host:port, the one in use first */
   addresses: string[];
+  /** Absent: never measured with this version of minikeep. */
+  speed:
+    | NodeSpeed
+    | undefined;
+  /** macOS: iogpu.wired_limit_mb in bytes; 0: the system's default, or not macOS. */
+  wiredLimitBytes: number;
 }
 
 export interface DeploymentStatus {
@@ -258,20 +270,6 @@ export interface ViolationsRequest {
 
 export interface ViolationsResponse {
   violation: Violation | undefined;
-}
-
-export interface RunCanaryRequest {
-  /** Empty: every node. */
-  node: string;
-}
-
-export interface RunCanaryResponse {
-  event: { $case: "attempt"; value: CanaryNodeAttempt } | { $case: "report"; value: CanaryReport } | undefined;
-}
-
-export interface CanaryNodeAttempt {
-  node: string;
-  attempt: CanaryAttempt | undefined;
 }
 
 export interface ListModelsRequest {
@@ -639,6 +637,8 @@ function createBaseNodeStatus(): NodeStatus {
     draining: false,
     modelCheck: undefined,
     addresses: [],
+    speed: undefined,
+    wiredLimitBytes: 0,
   };
 }
 
@@ -700,6 +700,12 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     }
     for (const v of message.addresses) {
       writer.uint32(242).string(v!);
+    }
+    if (message.speed !== undefined) {
+      NodeSpeed.encode(message.speed, writer.uint32(250).fork()).join();
+    }
+    if (message.wiredLimitBytes !== 0) {
+      writer.uint32(256).uint64(message.wiredLimitBytes);
     }
     return writer;
   },
@@ -869,6 +875,22 @@ export const NodeStatus: MessageFns<NodeStatus> = {
             message.addresses.push(reader.string());
             continue;
           }
+          case 31: {
+            if (tag !== 250) {
+              break;
+            }
+
+            message.speed = NodeSpeed.decode(reader, reader.uint32());
+            continue;
+          }
+          case 32: {
+            if (tag !== 256) {
+              break;
+            }
+
+            message.wiredLimitBytes = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -911,6 +933,10 @@ export const NodeStatus: MessageFns<NodeStatus> = {
       ? ModelCheck.fromPartial(object.modelCheck)
       : undefined;
     message.addresses = object.addresses?.map((e) => e) || [];
+    message.speed = (object.speed !== undefined && object.speed !== null)
+      ? NodeSpeed.fromPartial(object.speed)
+      : undefined;
+    message.wiredLimitBytes = object.wiredLimitBytes ?? 0;
     return message;
   },
 };
@@ -2472,211 +2498,6 @@ export const ViolationsResponse: MessageFns<ViolationsResponse> = {
     const message = createBaseViolationsResponse();
     message.violation = (object.violation !== undefined && object.violation !== null)
       ? Violation.fromPartial(object.violation)
-      : undefined;
-    return message;
-  },
-};
-
-function createBaseRunCanaryRequest(): RunCanaryRequest {
-  return { node: "" };
-}
-
-export const RunCanaryRequest: MessageFns<RunCanaryRequest> = {
-  encode(message: RunCanaryRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.node !== "") {
-      writer.uint32(10).string(message.node);
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): RunCanaryRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseRunCanaryRequest();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.node = reader.string();
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  create(base?: DeepPartial<RunCanaryRequest>): RunCanaryRequest {
-    return RunCanaryRequest.fromPartial(base ?? {});
-  },
-  fromPartial(object: DeepPartial<RunCanaryRequest>): RunCanaryRequest {
-    const message = createBaseRunCanaryRequest();
-    message.node = object.node ?? "";
-    return message;
-  },
-};
-
-function createBaseRunCanaryResponse(): RunCanaryResponse {
-  return { event: undefined };
-}
-
-export const RunCanaryResponse: MessageFns<RunCanaryResponse> = {
-  encode(message: RunCanaryResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    switch (message.event?.$case) {
-      case "attempt":
-        CanaryNodeAttempt.encode(message.event.value, writer.uint32(10).fork()).join();
-        break;
-      case "report":
-        CanaryReport.encode(message.event.value, writer.uint32(18).fork()).join();
-        break;
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): RunCanaryResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseRunCanaryResponse();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.event = { $case: "attempt", value: CanaryNodeAttempt.decode(reader, reader.uint32()) };
-            continue;
-          }
-          case 2: {
-            if (tag !== 18) {
-              break;
-            }
-
-            message.event = { $case: "report", value: CanaryReport.decode(reader, reader.uint32()) };
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  create(base?: DeepPartial<RunCanaryResponse>): RunCanaryResponse {
-    return RunCanaryResponse.fromPartial(base ?? {});
-  },
-  fromPartial(object: DeepPartial<RunCanaryResponse>): RunCanaryResponse {
-    const message = createBaseRunCanaryResponse();
-    switch (object.event?.$case) {
-      case "attempt": {
-        if (object.event?.value !== undefined && object.event?.value !== null) {
-          message.event = { $case: "attempt", value: CanaryNodeAttempt.fromPartial(object.event.value) };
-        }
-        break;
-      }
-      case "report": {
-        if (object.event?.value !== undefined && object.event?.value !== null) {
-          message.event = { $case: "report", value: CanaryReport.fromPartial(object.event.value) };
-        }
-        break;
-      }
-    }
-    return message;
-  },
-};
-
-function createBaseCanaryNodeAttempt(): CanaryNodeAttempt {
-  return { node: "", attempt: undefined };
-}
-
-export const CanaryNodeAttempt: MessageFns<CanaryNodeAttempt> = {
-  encode(message: CanaryNodeAttempt, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.node !== "") {
-      writer.uint32(10).string(message.node);
-    }
-    if (message.attempt !== undefined) {
-      CanaryAttempt.encode(message.attempt, writer.uint32(18).fork()).join();
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): CanaryNodeAttempt {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseCanaryNodeAttempt();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.node = reader.string();
-            continue;
-          }
-          case 2: {
-            if (tag !== 18) {
-              break;
-            }
-
-            message.attempt = CanaryAttempt.decode(reader, reader.uint32());
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  create(base?: DeepPartial<CanaryNodeAttempt>): CanaryNodeAttempt {
-    return CanaryNodeAttempt.fromPartial(base ?? {});
-  },
-  fromPartial(object: DeepPartial<CanaryNodeAttempt>): CanaryNodeAttempt {
-    const message = createBaseCanaryNodeAttempt();
-    message.node = object.node ?? "";
-    message.attempt = (object.attempt !== undefined && object.attempt !== null)
-      ? CanaryAttempt.fromPartial(object.attempt)
       : undefined;
     return message;
   },
@@ -4517,6 +4338,15 @@ export const OperatorServiceDefinition = {
       responseStream: true,
       options: {},
     },
+    /** Measures one node or all, one after the other; each is told as it ends. */
+    measureNodes: {
+      name: "MeasureNodes",
+      requestType: MeasureNodesRequest as typeof MeasureNodesRequest,
+      requestStream: false,
+      responseType: MeasureNodesResponse as typeof MeasureNodesResponse,
+      responseStream: true,
+      options: {},
+    },
     /** The database as it is at one instant, for a backup. */
     snapshotState: {
       name: "SnapshotState",
@@ -4602,6 +4432,11 @@ export interface OperatorServiceImplementation<CallContextExt = {}> {
     request: DoctorNodeRequest,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<DoctorNodeResponse>>;
+  /** Measures one node or all, one after the other; each is told as it ends. */
+  measureNodes(
+    request: MeasureNodesRequest,
+    context: CallContext & CallContextExt,
+  ): ServerStreamingMethodResult<DeepPartial<MeasureNodesResponse>>;
   /** The database as it is at one instant, for a backup. */
   snapshotState(
     request: SnapshotStateRequest,
@@ -4676,6 +4511,11 @@ export interface OperatorServiceClient<CallOptionsExt = {}> {
     request: DeepPartial<DoctorNodeRequest>,
     options?: CallOptions & CallOptionsExt,
   ): AsyncIterable<DoctorNodeResponse>;
+  /** Measures one node or all, one after the other; each is told as it ends. */
+  measureNodes(
+    request: DeepPartial<MeasureNodesRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): AsyncIterable<MeasureNodesResponse>;
   /** The database as it is at one instant, for a backup. */
   snapshotState(
     request: DeepPartial<SnapshotStateRequest>,

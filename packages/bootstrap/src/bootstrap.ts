@@ -206,6 +206,7 @@ class Run {
       if (upgrading) this.from = looked.current;
       await target.look();
     }
+    await target.link();
     // A node that runs was checked when it began; an engine of ours would only be in its way.
     if (looked.member === undefined) await this.#check();
   }

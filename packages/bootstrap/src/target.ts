@@ -158,8 +158,8 @@ export class Target {
     const script = `${this.#stage}/install.sh`;
     const { prefix, asRoot } = this.looked;
     const { code, stderr } = await this.run(
-      // Each tar has its own way to stop after the first match: the archive is long.
-      `umask 022; case $(tar --version 2>/dev/null) in *GNU*) first=--occurrence=1 ;; *bsdtar*) first=-q ;; *) first= ;; esac; tar $first -xzOf ${quote(file)} minikeep/install.sh >${quote(script)} && sh ${quote(script)} ${quote(file)} --digest ${bundle.sha256} --prefix ${quote(prefix)}${asRoot === 'no' ? '' : ' --bin /usr/local/bin'}${stage ? ' --stage' : ''}`,
+      // It is finished even when nobody listens any more. Each tar has its own way to stop after the first match.
+      `trap '' PIPE HUP; umask 022; case $(tar --version 2>/dev/null) in *GNU*) first=--occurrence=1 ;; *bsdtar*) first=-q ;; *) first= ;; esac; tar $first -xzOf ${quote(file)} minikeep/install.sh >${quote(script)} && sh ${quote(script)} ${quote(file)} --digest ${bundle.sha256} --prefix ${quote(prefix)}${asRoot === 'no' ? '' : ' --bin /usr/local/bin'}${stage ? ' --stage' : ''}`,
       { timeoutMs: INSTALL_MS_MAX },
     );
     if (code === 0) return;
@@ -168,6 +168,17 @@ export class Target {
     throw new MinikeepError(what, `${this.name}: ${message}`, {
       next: /^ {2}next: (.*)$/m.exec(stderr)?.[1] ?? `Look at that machine: ${this.ssh.typed}`,
     });
+  }
+
+  /** The command is found by its name, also where an installation was cut before it got there. */
+  async link(): Promise<void> {
+    const { asRoot, userHome } = this.looked;
+    const folder = asRoot === 'no' ? `${userHome}/.local/bin` : '/usr/local/bin';
+    // Another program of that name stays; minikeep is then started by its whole path.
+    await this.run(
+      `mkdir -p ${quote(folder)}; [ -e ${quote(`${folder}/minikeep`)} ] || ln -s ${quote(this.program)} ${quote(`${folder}/minikeep`)}`,
+      { timeoutMs: SHORT_MS_MAX },
+    );
   }
 
   /** The archive is not needed any more. */

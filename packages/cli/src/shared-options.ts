@@ -32,4 +32,7 @@ export const contextOption = (): Option =>
     'tokens of context (default: what the model has, at most 4096)',
   ).argParser(read.integer(16, CONTEXT_MAX));
 export const homeOption = (): Option =>
-  new Option('--home <folder>', "this node's state (default: MINIKEEP_HOME, else ~/.minikeep)");
+  new Option(
+    '--home <folder>',
+    "this node's state (default: MINIKEEP_HOME, else ~/.minikeep, else that of the service here)",
+  );

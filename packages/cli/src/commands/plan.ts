@@ -89,7 +89,7 @@ export async function planCommand(
     await show(raised.placement, nodes);
     await terminal.line('');
     await terminal.line(
-      'It fits only with higher limits of the GPU. On each of these machines, until it restarts:',
+      'It fits only with higher limits of the GPU. On each of these machines, until it restarts (minikeep service install --wired-limit sets the same at each boot):',
     );
     for (const line of raiseLines(raised.raises)) await terminal.line(line);
   }

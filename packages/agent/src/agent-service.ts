@@ -144,8 +144,13 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
         });
       const { downstream, downstreamAddresses } = request;
       options.links.learn(downstream, downstreamAddresses);
-      const downstreamWays = (): readonly string[] => options.links.waysTo(downstream);
-      await stage.connect({ ...request, downstreamWays }, context.signal);
+      const connection = {
+        ...request,
+        downstreamWays: () => options.links.waysTo(downstream),
+        onWay: (address: string | undefined) => options.links.uses(downstream, address),
+        onOver: () => options.links.over(downstream),
+      };
+      await stage.connect(connection, context.signal);
       return {};
     },
 

@@ -12,7 +12,11 @@ import {
   type Listening,
   type RevokedSerials,
 } from '@minikeep/protocol/rpc';
-import { AgentServiceDefinition, type HelloResponse } from '@minikeep/protocol/v1';
+import {
+  AgentServiceDefinition,
+  LinkServiceDefinition,
+  type HelloResponse,
+} from '@minikeep/protocol/v1';
 import { agentService } from './agent-service.ts';
 import type { NodeCanary } from './canary.ts';
 import type { AgentConfig } from './config.ts';
@@ -21,6 +25,7 @@ import type { NodeDoctor } from './node-doctor.ts';
 import type { NodeSpeed } from './node-speed.ts';
 import { EventHub } from './event-hub.ts';
 import { Hosts } from './hosts.ts';
+import { linkService } from './link-probe.ts';
 import { Links } from './links.ts';
 import { machineId } from './machine.ts';
 import { Pieces } from './prepare-slice.ts';
@@ -32,6 +37,7 @@ const ACCESS: AccessRules = {
   'minikeep.v1.DataPlaneService': ['node', 'coordinator'],
   // Which node which piece, the coordinator says (AllowPieces).
   'minikeep.v1.PieceService': ['node'],
+  'minikeep.v1.LinkService': ['node', 'coordinator'],
 };
 
 export interface AgentParts {
@@ -65,7 +71,7 @@ export async function startAgent(
 ): Promise<RunningAgent> {
   const { log, credentials } = parts;
   const store = await SliceStore.open(config.store.folder, config.store.bytes_max);
-  const hub = new EventHub();
+  const hub = new EventHub(() => links.states());
   const hosts = new Hosts({
     node: config.node,
     store,
@@ -75,7 +81,7 @@ export async function startAgent(
     sandboxed: !config.unsafe_no_sandbox,
     programs: config.program_folder,
   });
-  const links = new Links();
+  const links: Links = new Links({ credentials, onBetter: () => hosts.reconsiderWays() });
   const pieces = new Pieces(store, credentials);
   let address = '';
   const server = makeServer();
@@ -107,6 +113,7 @@ export async function startAgent(
   );
   server.add(RawDataPlaneDefinition, { frames: dataPlane(hosts) });
   server.add(RawPieceDefinition, pieces.service);
+  server.add(LinkServiceDefinition, linkService);
   const access = accessInterceptor(config.cluster, ACCESS, {
     onRefused: (refusal) => log('warn', 'a call was refused', { ...refusal }),
     ...(credentials.revocations === undefined ? {} : { revocations: credentials.revocations }),
@@ -115,6 +122,7 @@ export async function startAgent(
     log('info', 'stopping', { reason });
     await hosts.close(reason);
     hub.close();
+    links.close();
     server.forceShutdown();
     await store.close();
   };

@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { EventQueue, MinikeepError } from '@minikeep/protocol';
-import type { EventsDropped, WatchRequest, WatchResponse } from '@minikeep/protocol/v1';
+import type { EventsDropped, LinkState, WatchRequest, WatchResponse } from '@minikeep/protocol/v1';
 import { memoryAvailableBytes } from './machine.ts';
 
 const WATCHERS_MAX = 16;
@@ -41,7 +41,10 @@ export class EventHub {
   #number = 0;
   #beats = 0;
 
-  constructor() {
+  readonly #links: () => LinkState[];
+
+  constructor(links: () => LinkState[] = () => []) {
+    this.#links = links;
     this.#heartbeat = setInterval(() => this.#beat(), HEARTBEAT_MS);
     this.#heartbeat.unref();
   }
@@ -137,6 +140,7 @@ export class EventHub {
         sequence: this.#beats,
         rssBytes: process.memoryUsage.rss(),
         memoryAvailableBytes: memoryAvailableBytes(),
+        links: this.#links(),
       },
     };
   }

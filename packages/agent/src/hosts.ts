@@ -50,6 +50,11 @@ export class Hosts {
     return [...this.#byName.values()].map((host) => host.inventory());
   }
 
+  /** The ways to neighbours are others, or in another order, than before. */
+  reconsiderWays(): void {
+    for (const host of this.#byName.values()) host.stage?.reconsiderWays();
+  }
+
   /** Ends a deployment's part, if there is one and its epoch is not a later one (0: any). */
   async end(deployment: string, epoch: number, reason: string): Promise<void> {
     const host = this.#byName.get(deployment);

@@ -51,6 +51,10 @@ export interface StageConnection {
   readonly downstream: string;
   /** Where the next neighbour is reached, host:port, the best first; asked whenever a way is looked for. */
   downstreamWays(): readonly string[];
+  /** Frames go this way now; undefined: the link broke. */
+  onWay(address: string | undefined): void;
+  /** No frames go there any more. */
+  onOver(): void;
 }
 
 export class Stage {
@@ -107,6 +111,7 @@ export class Stage {
     this.#inlet = this.#newInlet(session, from);
     const sender = new FrameLink({
       ways: () => connection.downstreamWays(),
+      onWay: (address) => connection.onWay(address),
       credentials: this.#options.credentials,
       neighbour: to,
       deployment: this.#options.deployment,
@@ -114,6 +119,8 @@ export class Stage {
       session,
       onEnd: (error) => {
         if (this.#downstream === sender) this.#dropDownstream();
+        // A session that follows may use the same neighbour.
+        if (session === this.#session) connection.onOver();
         if (error !== undefined) this.#fault(session, true, to.name, error);
       },
     });

@@ -17,6 +17,13 @@ const CUT_AFTER = 5;
 /** Both cables, by the third number of their addresses. */
 const CABLES = [1, 2] as const;
 
+interface LinkDocument {
+  readonly interface: string;
+  readonly up: boolean;
+  readonly in_use: boolean;
+  readonly bytes_per_second: number | null;
+}
+
 interface Answer {
   readonly text: string;
   readonly tokens: number;
@@ -105,6 +112,20 @@ describe('two machines with two cables', { timeout: TIMEOUT_MS }, () => {
     const first = await epoch();
     const whole = await answer(a);
     expect(whole.tokens).toBeGreaterThan(20);
+    // Both cables are measured, and frames go over one of them.
+    await expect
+      .poll(async () => {
+        const { nodes } = await a.json<{ nodes: { name: string; links: LinkDocument[] }[] }>(
+          'nodes',
+        );
+        const links = nodes.find(({ name }) => name === 'b')?.links ?? [];
+        return {
+          interfaces: links.map((link) => link.interface).toSorted(),
+          measured: links.every((link) => link.up && (link.bytes_per_second ?? 0) > 0),
+          used: links.filter((link) => link.in_use).length,
+        };
+      }, WAIT)
+      .toEqual({ interfaces: ['eth1', 'eth2'], measured: true, used: 1 });
     for (const cable of CABLES) {
       expect(await answer(a, () => b.set(cable, 'down')), `cable ${cable} was pulled`).toEqual(
         whole,

@@ -292,6 +292,7 @@ export class Cluster {
     return {
       node: node.name,
       address: node.address,
+      links: node.up ? (heartbeat?.links ?? []) : [],
       addresses: node.address === '' ? [] : [...node.ways],
       reachable: node.up,
       error: node.up || node.error === undefined ? undefined : toErrorDetail(node.error),

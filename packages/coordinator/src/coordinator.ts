@@ -10,7 +10,7 @@ import {
   readCredentials,
   type AccessRules,
 } from '@minikeep/protocol/rpc';
-import { OperatorServiceDefinition } from '@minikeep/protocol/v1';
+import { LinkServiceDefinition, OperatorServiceDefinition } from '@minikeep/protocol/v1';
 import { Cluster } from './cluster.ts';
 import type { CoordinatorConfig } from './config.ts';
 import { operatorService } from './operator-service.ts';
@@ -23,6 +23,7 @@ const ACCESS: AccessRules = {
   'minikeep.v1.DataPlaneService': ['node'],
   // Which node which piece, a deployment says while it sends.
   'minikeep.v1.PieceService': ['node'],
+  'minikeep.v1.LinkService': ['node'],
 };
 
 export interface RunningCoordinator {
@@ -56,6 +57,7 @@ export async function startCoordinator(
   server.add(OperatorServiceDefinition, operatorService(cluster, undefined));
   server.add(RawDataPlaneDefinition, { frames: cluster.results.handler });
   server.add(RawPieceDefinition, cluster.origin.service);
+  server.add(LinkServiceDefinition, { probe: () => Promise.resolve({}) });
   const access = accessInterceptor(id, ACCESS, {
     onRefused: (refusal) => log('warn', 'a call was refused', { ...refusal }),
   });

@@ -181,9 +181,7 @@ export async function connectAll(
         epoch,
         upstream: before === undefined ? own.uri : identityUri(before.node.identity),
         downstream: after === undefined ? own.uri : identityUri(after.node.identity),
-        downstreamAddresses: [
-          ...(after?.node.waysFrom(stage.node) ?? own.addressesFor(stage.node)),
-        ],
+        downstreamAddresses: [...(after?.node.waysFromElsewhere ?? own.addressesFor(stage.node))],
         session,
       },
       { signal: deadline(timeoutMs, signal) },

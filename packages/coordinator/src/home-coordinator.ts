@@ -22,6 +22,7 @@ import {
 } from '@minikeep/protocol/rpc';
 import {
   EnrolmentServiceDefinition,
+  LinkServiceDefinition,
   MembershipServiceDefinition,
   OperatorServiceDefinition,
 } from '@minikeep/protocol/v1';
@@ -53,6 +54,7 @@ const ACCESS: AccessRules = {
   'minikeep.v1.DataPlaneService': ['node'],
   // Which node which piece, a deployment says while it sends.
   'minikeep.v1.PieceService': ['node'],
+  'minikeep.v1.LinkService': ['node'],
   'minikeep.v1.MembershipService': ['node'],
 };
 
@@ -161,6 +163,7 @@ async function open(
   server.add(OperatorServiceDefinition, operatorService(cluster, lasting));
   server.add(RawDataPlaneDefinition, { frames: cluster.results.handler });
   server.add(RawPieceDefinition, cluster.origin.service);
+  server.add(LinkServiceDefinition, { probe: () => Promise.resolve({}) });
   server.add(
     MembershipServiceDefinition,
     membershipService(members, version, addresses, (name) => cluster.instanceOf(name)),

@@ -113,10 +113,8 @@ export class NodeLink {
     return [address, ...this.#addresses.filter((other) => other !== address)];
   }
 
-  /** The same for another node: loopback is a way only on one machine. */
-  waysFrom(other: NodeLink): readonly string[] {
-    const machine = this.#hello?.machine;
-    if (machine !== undefined && other.hello?.machine === machine) return this.ways;
+  /** The same for another node: loopback is a way only inside its own machine. */
+  get waysFromElsewhere(): readonly string[] {
     return fromElsewhere(this.ways);
   }
 

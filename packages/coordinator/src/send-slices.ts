@@ -128,7 +128,7 @@ async function prepare(
     sources: (plan.sources[index] ?? []).map((source) => {
       const peer = nodes.find((each) => each.name === source.node);
       return {
-        address: (peer?.waysFrom(node) ?? own.addressesFor(node))[0] ?? '',
+        address: (peer?.waysFromElsewhere ?? own.addressesFor(node))[0] ?? '',
         identity: peer === undefined ? own.uri : identityUri(peer.identity),
         pieces: [...source.pieces],
       };

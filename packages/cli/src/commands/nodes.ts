@@ -35,6 +35,7 @@ export async function nodes({ terminal }: CommandContext, flags: HomeFlags): Pro
         ),
       );
     }
+    for (const line of linkLines(status)) await terminal.line(safeLine(line, 400));
     for (const note of notes(status)) terminal.note(note);
     return EXIT.ok;
   });
@@ -91,6 +92,15 @@ function nodeDocument(node: NodeStatus, status: StatusResponse) {
     coordinator: node.node === status.coordinatorNode,
     address: node.address,
     addresses: node.addresses,
+    links: node.links.map((link) => ({
+      to: link.peer === '' ? null : link.peer,
+      address: link.address,
+      interface: link.interface === '' ? null : link.interface,
+      up: link.up,
+      in_use: link.inUse,
+      latency_seconds: link.latencySeconds > 0 ? link.latencySeconds : null,
+      bytes_per_second: link.bytesPerSecond > 0 ? Math.round(link.bytesPerSecond) : null,
+    })),
     draining: node.draining,
     platform: node.platform,
     version: node.minikeepVersion,
@@ -116,6 +126,23 @@ function nodeDocument(node: NodeStatus, status: StatusResponse) {
     model_check: checkDocument(node),
     error: node.error === undefined ? null : { code: node.error.code, message: node.error.message },
   };
+}
+
+/** Where frames go, and where they could: only of neighbours that have more than one way. */
+function linkLines({ nodes: all }: StatusResponse): string[] {
+  const lines = all.flatMap(({ node, links }) =>
+    links
+      .filter(({ peer }) => links.filter((other) => other.peer === peer).length > 1)
+      .map(({ peer, interface: name, address, up, inUse, latencySeconds, bytesPerSecond }) => {
+        const cost =
+          bytesPerSecond > 0
+            ? `${(latencySeconds * 1000).toFixed(1)} ms, ${formatBytes(bytesPerSecond)}/s`
+            : 'not measured yet';
+        const state = inUse ? 'in use' : up ? 'ready' : 'does not answer';
+        return `  ${node} → ${peer || 'coordinator'}  ${name || '–'}  ${address}  ${cost}  ${state}`;
+      }),
+  );
+  return lines.length === 0 ? [] : ['links:', ...lines];
 }
 
 function notes({ nodes: all }: StatusResponse): string[] {

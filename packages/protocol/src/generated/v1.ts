@@ -102,6 +102,14 @@ export {
   TokenizeResponse,
 } from './minikeep/v1/generate.ts';
 export {
+  ProbeRequest,
+  ProbeResponse,
+  LinkState,
+  LinkServiceDefinition,
+  type LinkServiceImplementation,
+  type LinkServiceClient,
+} from './minikeep/v1/links.ts';
+export {
   NodeSpeed,
   MeasureRequest,
   MeasureResponse,

@@ -17,6 +17,7 @@ import {
   Violation,
 } from "./common.ts";
 import { GenerateRequest, GenerateResponse, TokenizeRequest, TokenizeResponse } from "./generate.ts";
+import { LinkState } from "./links.ts";
 import {
   MeasureNodesRequest,
   MeasureNodesResponse,
@@ -117,7 +118,6 @@ export interface NodeStatus {
   clockAheadSeconds: number;
   /** When the node's certificate ends, seconds since 1970; 0: not known. */
   certificateEndsAtSeconds: number;
-  /** Taken out of service. */
   draining: boolean;
   /** Absent: never run with this version of minikeep. */
   modelCheck:
@@ -131,6 +131,7 @@ export interface NodeStatus {
     | undefined;
   /** macOS: iogpu.wired_limit_mb in bytes; 0: the system's default, or not macOS. */
   wiredLimitBytes: number;
+  links: LinkState[];
 }
 
 export interface DeploymentStatus {
@@ -390,7 +391,6 @@ export interface EventsResponse {
   atSeconds: number;
   /** `area.what`. */
   kind: string;
-  /** A JSON object. */
   dataJson: string;
   /** SHA-256 over the entry and the one before it, lower-case hex. */
   digest: string;
@@ -639,6 +639,7 @@ function createBaseNodeStatus(): NodeStatus {
     addresses: [],
     speed: undefined,
     wiredLimitBytes: 0,
+    links: [],
   };
 }
 
@@ -706,6 +707,9 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     }
     if (message.wiredLimitBytes !== 0) {
       writer.uint32(256).uint64(message.wiredLimitBytes);
+    }
+    for (const v of message.links) {
+      LinkState.encode(v!, writer.uint32(266).fork()).join();
     }
     return writer;
   },
@@ -891,6 +895,14 @@ export const NodeStatus: MessageFns<NodeStatus> = {
             message.wiredLimitBytes = longToNumber(reader.uint64());
             continue;
           }
+          case 33: {
+            if (tag !== 266) {
+              break;
+            }
+
+            message.links.push(LinkState.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -937,6 +949,7 @@ export const NodeStatus: MessageFns<NodeStatus> = {
       ? NodeSpeed.fromPartial(object.speed)
       : undefined;
     message.wiredLimitBytes = object.wiredLimitBytes ?? 0;
+    message.links = object.links?.map((e) => LinkState.fromPartial(e)) || [];
     return message;
   },
 };

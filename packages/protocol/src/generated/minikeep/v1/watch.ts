@@ -4,6 +4,7 @@
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { ErrorDetail, Violation } from "./common.ts";
+import { LinkState } from "./links.ts";
 
 export const protobufPackage = "minikeep.v1";
 
@@ -49,6 +50,8 @@ export interface Heartbeat {
   sequence: number;
   rssBytes: number;
   memoryAvailableBytes: number;
+  /** To the neighbours that this node sends frames to. */
+  links: LinkState[];
 }
 
 export interface EngineExit {
@@ -356,7 +359,7 @@ export const WatchResponse: MessageFns<WatchResponse> = {
 };
 
 function createBaseHeartbeat(): Heartbeat {
-  return { sequence: 0, rssBytes: 0, memoryAvailableBytes: 0 };
+  return { sequence: 0, rssBytes: 0, memoryAvailableBytes: 0, links: [] };
 }
 
 export const Heartbeat: MessageFns<Heartbeat> = {
@@ -369,6 +372,9 @@ export const Heartbeat: MessageFns<Heartbeat> = {
     }
     if (message.memoryAvailableBytes !== 0) {
       writer.uint32(24).uint64(message.memoryAvailableBytes);
+    }
+    for (const v of message.links) {
+      LinkState.encode(v!, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -410,6 +416,14 @@ export const Heartbeat: MessageFns<Heartbeat> = {
             message.memoryAvailableBytes = longToNumber(reader.uint64());
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.links.push(LinkState.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -430,6 +444,7 @@ export const Heartbeat: MessageFns<Heartbeat> = {
     message.sequence = object.sequence ?? 0;
     message.rssBytes = object.rssBytes ?? 0;
     message.memoryAvailableBytes = object.memoryAvailableBytes ?? 0;
+    message.links = object.links?.map((e) => LinkState.fromPartial(e)) || [];
     return message;
   },
 };

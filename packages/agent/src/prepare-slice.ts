@@ -32,6 +32,8 @@ import { PIECES_MAX, type Piece } from './manifest.ts';
 import type { SliceStore } from './slice-store.ts';
 
 const SOURCES_MAX = 64;
+/** A node has one stage of a deployment, the embedding and the text beside it. */
+const SLICES_ASKED_MAX = 64;
 const EVENTS_MAX = 10_000;
 /** Pieces of all slices of a model, asked for at once. */
 const PIECES_ASKED_MAX = 4 * PIECES_MAX;
@@ -61,10 +63,12 @@ export class Pieces {
     };
   }
 
-  async find({ digests }: FindPiecesRequest): Promise<FindPiecesResponse> {
+  async find({ digests, slices }: FindPiecesRequest): Promise<FindPiecesResponse> {
     if (digests.length > PIECES_ASKED_MAX) throw bad('it asks for too many pieces');
+    if (slices.length > SLICES_ASKED_MAX) throw bad('it asks for too many slices');
     const held = await this.#store.held(new Set(digests.map(hex)));
-    return { held: [...held.keys()].map((digest) => Buffer.from(digest, 'hex')) };
+    const room = await this.#store.room(new Map(slices.map(({ slice, bytes }) => [slice, bytes])));
+    return { held: [...held.keys()].map((digest) => Buffer.from(digest, 'hex')), ...room };
   }
 
   allow({ deployment, reader, digests }: AllowPiecesRequest): void {

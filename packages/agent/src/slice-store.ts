@@ -60,6 +60,12 @@ export interface HeldPiece {
   readonly piece: PlacedPiece;
 }
 
+interface Unpinned {
+  readonly slice: string;
+  readonly bytes: number;
+  readonly usedMs: number;
+}
+
 export class SliceStore {
   readonly #folder: string;
   readonly #owner: string;
@@ -208,6 +214,31 @@ export class SliceStore {
     await this.#evict(this.#bytesMax);
   }
 
+  /**
+   * Whether these slices (name to bytes) could be put together here: what is still to be written of them, and what
+   * there is room for, counting as free what would go: parts of dead processes, slices that nobody has pinned.
+   */
+  async room(slices: ReadonlyMap<string, number>): Promise<{
+    readonly neededBytes: number;
+    readonly roomBytes: number;
+    readonly folder: string;
+  }> {
+    let neededBytes = 0;
+    for (const [slice, bytes] of slices) {
+      if ((await readManifest(this.manifestPath(slice), slice)) !== undefined) continue;
+      neededBytes += Math.max(0, bytes - (await this.#partBytes(slice)));
+    }
+    let roomBytes = await this.#freeBytes();
+    for (const { slice, bytes } of await this.#unpinned())
+      if (!slices.has(slice)) roomBytes += bytes;
+    for (const name of await readdir(path.join(this.#folder, 'incoming'))) {
+      const slice = PART.exec(name)?.[2] ?? '';
+      if (slices.has(slice) || !(await this.#abandoned(name))) continue;
+      roomBytes += await this.#bytesOf('incoming', name);
+    }
+    return { neededBytes, roomBytes, folder: this.#folder };
+  }
+
   /** What a full disk is called; anything else as it is. */
   async explained(error: unknown, bytes: number): Promise<unknown> {
     const code = codeOf(error);
@@ -264,10 +295,10 @@ export class SliceStore {
     if (free < bytes) throw diskFull(this.#folder, whole, free);
   }
 
-  /** Removes the least recently used slices that nobody has pinned until the others take at most `target` bytes. */
-  async #evict(target: number): Promise<void> {
+  /** Slices that nobody has pinned. What belongs to no slice is removed on the way. */
+  async #unpinned(): Promise<Unpinned[]> {
     const folder = path.join(this.#folder, 'slices');
-    const found: { slice: string; bytes: number; usedMs: number }[] = [];
+    const found: Unpinned[] = [];
     for (const name of await readdir(folder)) {
       const slice = SLICE.exec(name)?.[1];
       const info: Stats | undefined = await stat(path.join(folder, name)).catch(() => undefined);
@@ -278,7 +309,12 @@ export class SliceStore {
       else if (slice === undefined && Date.now() - info.mtimeMs > PART_STALE_MS)
         await this.#removeOrphan(folder, name);
     }
-    found.sort((a, b) => a.usedMs - b.usedMs);
+    return found;
+  }
+
+  /** Removes the least recently used slices that nobody has pinned until the others take at most `target` bytes. */
+  async #evict(target: number): Promise<void> {
+    const found = (await this.#unpinned()).toSorted((a, b) => a.usedMs - b.usedMs);
     let total = found.reduce((sum, slice) => sum + slice.bytes, 0);
     for (const { slice, bytes } of found) {
       if (total <= target) return;
@@ -297,6 +333,20 @@ export class SliceStore {
   async #remove(slice: string): Promise<void> {
     await rm(this.#slicePath(slice), { force: true });
     await rm(this.manifestPath(slice), { force: true });
+  }
+
+  /** What an attempt that can be gone on with has of the slice. */
+  async #partBytes(slice: string): Promise<number> {
+    let most = 0;
+    for (const name of await readdir(path.join(this.#folder, 'incoming')))
+      if (PART.exec(name)?.[2] === slice)
+        most = Math.max(most, await this.#bytesOf('incoming', name));
+    return most;
+  }
+
+  async #bytesOf(part: string, name: string): Promise<number> {
+    const info = await stat(path.join(this.#folder, part, name)).catch(() => undefined);
+    return info?.size ?? 0;
   }
 
   async #freeBytes(): Promise<number> {

@@ -236,7 +236,7 @@ describe('a node', () => {
       pieces.allow({ deployment: 'd', reader: 'minikeep://test/operator/x', digests: [] }),
     ).toThrow('the reader is no node');
     await expect(
-      pieces.find({ digests: Array.from({ length: 20_000 }, () => name.digest) }),
+      pieces.find({ digests: Array.from({ length: 20_000 }, () => name.digest), slices: [] }),
     ).rejects.toMatchObject({ code: 'node.bad_request' });
   });
 

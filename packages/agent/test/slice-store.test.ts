@@ -181,6 +181,36 @@ describe('several agents', () => {
 });
 
 describe('a full disk', () => {
+  it('is known before anything is sent: what is held or begun need not be written, what nobody uses goes', async (ctx) => {
+    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', folder]);
+    if (mounted.status !== 0) ctx.skip('needs root to mount a small file system');
+    try {
+      const store = await SliceStore.open(folder, 100 * MIB);
+      const [used, unused] = [new TestSlice([MIB]), new TestSlice([MIB + 1])];
+      await bring(store, 'd', used);
+      await bring(store, 'e', unused);
+      const wanted = 'f'.repeat(64);
+      const room = (...slices: [string, number][]) => store.room(new Map(slices));
+      const pinned = await room([wanted, 3 * MIB]);
+      expect(pinned).toMatchObject({ neededBytes: 3 * MIB, folder });
+      // Both are in use: less than what is left of 4 MiB.
+      expect(pinned.roomBytes).toBeLessThan(2 * MIB);
+      await store.unpin('e');
+      const { roomBytes } = await room([wanted, 3 * MIB]);
+      expect(roomBytes).toBe(pinned.roomBytes + MIB + 1);
+      // One that is asked for again does not go, and is not written again.
+      expect(await room([unused.digest, MIB + 1])).toMatchObject({
+        neededBytes: 0,
+        roomBytes: pinned.roomBytes,
+      });
+      const part = path.join(folder, 'incoming', `other.1.0-${wanted}.part`);
+      writeFileSync(part, new Uint8Array(MIB / 2));
+      expect((await room([wanted, 3 * MIB])).neededBytes).toBe(2.5 * MIB);
+    } finally {
+      spawnSync('umount', [folder]);
+    }
+  });
+
   it('gives one clear error, and nothing partial stays', async (ctx) => {
     const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', folder]);
     if (mounted.status !== 0) ctx.skip('needs root to mount a small file system');

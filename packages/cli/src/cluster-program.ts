@@ -4,6 +4,7 @@ import { Option, type Command } from 'commander';
 import type { CommandContext } from './command-context.ts';
 import type { BackupFlags } from './commands/backup.ts';
 import type { DrainFlags } from './commands/drain.ts';
+import type { RemoveFlags } from './commands/nodes.ts';
 import type { EventsFlags } from './commands/events.ts';
 import type { InitFlags } from './commands/init.ts';
 import type { InviteFlags } from './commands/invite.ts';
@@ -174,12 +175,16 @@ export function addClusterCommands(program: Command, context: CommandContext, en
     .command('remove')
     .summary('shut a node out for good')
     .description(
-      'Shuts a node out: from now on no node and no coordinator answers it, and calls that run are ended. It can only come back with a new token.',
+      'Shuts a node out: from now on no node and no coordinator answers it, and calls that run are ended. It can only come back with a new token. The models that it held start again on the other nodes; refuses before it touches anything when they have no room.',
     )
     .argument('<name>', 'which node')
+    .option('--force', 'also when the other nodes have no room for what it held: that waits then')
     .addOption(homeOption())
-    .addHelpText('after', '\nExamples:\n  minikeep node remove mini-3')
-    .action(async (name: string, flags: HomeFlags) => {
+    .addHelpText(
+      'after',
+      '\nExamples:\n  minikeep node remove mini-3\n  minikeep node remove mini-3 --force',
+    )
+    .action(async (name: string, flags: RemoveFlags) => {
       const { removeNode } = await import('./commands/nodes.ts');
       ended(await removeNode(context, name, flags));
     });

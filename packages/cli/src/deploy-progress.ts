@@ -36,11 +36,16 @@ export function showProgress(
 export async function untilUp(
   responses: AsyncIterable<DeployResponse>,
   progress: Progress,
+  onPlan: (plan: DeployPlan) => void = () => {},
 ): Promise<CameUp> {
   let plan: DeployPlan | undefined;
   try {
     for await (const { event } of responses) {
-      if (event?.$case === 'plan') plan = event.value;
+      if (event?.$case === 'plan') {
+        plan = event.value;
+        progress.clear();
+        onPlan(plan);
+      }
       if (event?.$case === 'progress') showProgress(progress, event.value);
       if (event?.$case === 'ready' && event.value.deployment !== undefined)
         return { status: event.value.deployment, plan, seconds: event.value.totalSeconds };

@@ -14,6 +14,8 @@ interface StatusDocument {
   }[];
 }
 
+type Status = StatusDocument['deployments'][number];
+
 interface Answered {
   readonly type: string;
   readonly text?: string;
@@ -160,3 +162,32 @@ it('a model that is taken down is gone, and only once', async () => {
   const again = await homes.run('a', 'down', 'keeper', '--json');
   expect([again.code, jsonError(again).code]).toEqual([2, 'deployment.unknown']);
 });
+
+it('a node that is away is left out of the next up, and said; back, it is used again', async () => {
+  const other = [...homes.running].find((node) => node !== first);
+  await other?.stop();
+  await homes.untilStates('a', { 'mini-2': 'away' });
+  const up = ['up', 'keeper', '--no-canary', '--context', '256', '--threads', '1'];
+  const without = await homes.json<Status & { left_out: object[] }>('a', ...up);
+  expect(without.stages.map((stage) => stage.node)).toEqual(['mini-1']);
+  expect(without.left_out).toEqual([{ node: 'mini-2', code: 'node.unreachable' }]);
+  await homes.json('a', 'down', 'keeper');
+  await homes.start('b');
+  await homes.untilStates('a', { 'mini-2': 'up' });
+  const again = await homes.json<Status & { left_out: object[] }>('a', ...up);
+  expect([again.stages.length, again.left_out]).toEqual([2, []]);
+}, 120_000);
+
+it('a node that holds layers is removed only when the others can take them', async () => {
+  await homes.json('a', 'node', 'drain', 'mini-1');
+  const refused = await homes.run('a', 'node', 'remove', 'mini-2', '--json');
+  expect(jsonError(refused)).toMatchObject({ code: 'remove.no_room' });
+  expect(jsonError(refused).next).toContain('--force');
+  const before = await until('ready');
+  expect(before.stages.map((stage) => stage.node)).toEqual(['mini-2']);
+  await homes.json('a', 'node', 'resume', 'mini-1');
+  expect(await homes.json('a', 'node', 'remove', 'mini-2')).toMatchObject({ moved: ['keeper'] });
+  const after = await until('ready');
+  expect(after.stages.map((stage) => stage.node)).toEqual(['mini-1']);
+  expect(after.epoch).toBe(before.epoch + 1);
+}, 120_000);

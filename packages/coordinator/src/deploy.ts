@@ -11,6 +11,9 @@ import { checkUnchecked } from './doctors.ts';
 import { runCanaries } from './canaries.ts';
 import type { Cluster } from './cluster.ts';
 import type { Deployment } from './deployment.ts';
+import { chooseNodes, leftOutMessages, withLeftOut, type LeftOut } from './deploy-nodes.ts';
+import { slicesOf, wholePlan } from './deployment-steps.ts';
+import { checkTransfers } from './send-slices.ts';
 import { planDeployment, type DeploymentPlan } from './deployment-plan.ts';
 import { requireModels } from './models.ts';
 import type { NodeLink } from './node-link.ts';
@@ -74,7 +77,7 @@ async function run(
         totalBytes,
       },
     });
-  const nodes = nodesFor(cluster, request);
+  const { nodes, leftOut } = await nodesFor(cluster, request);
   progress(DeployPhase.DEPLOY_PHASE_CHECKING, 0, 1);
   await Promise.all(nodes.map((node) => checkSandbox(node)));
   const plan = await planDeployment(
@@ -88,8 +91,12 @@ async function run(
     cluster.library,
     (done, total) => progress(DeployPhase.DEPLOY_PHASE_CHECKING, done, total),
     signal,
-  );
-  tell({ $case: 'plan', value: planMessage(plan) });
+  ).catch((thrown: unknown) => {
+    throw withLeftOut(toMinikeepError(thrown), leftOut);
+  });
+  tell({ $case: 'plan', value: { ...planMessage(plan), leftOut: leftOutMessages(leftOut) } });
+  const { source } = plan;
+  await checkTransfers(slicesOf(plan, wholePlan(plan)), { source, nodes: cluster.nodes, signal });
   if (request.runCanary) {
     progress(DeployPhase.DEPLOY_PHASE_CANARY, 0, 1);
     // A node that was told to do without a sandbox has none to try; it counts as unsealed.
@@ -123,11 +130,20 @@ async function run(
   return deployment;
 }
 
-/** Those asked for; else all that are in service. */
-function nodesFor(cluster: Cluster, request: DeployRequest): readonly NodeLink[] {
+/** Those asked for; else all that are there and in service. A coordinator that has just started tries each once before. */
+async function nodesFor(
+  cluster: Cluster,
+  request: DeployRequest,
+): Promise<{ nodes: readonly NodeLink[]; leftOut: readonly LeftOut[] }> {
   const nodes = cluster.nodesNamed(request.nodes);
-  if (request.nodes.length > 0) return nodes;
-  return nodes.filter(({ name }) => !cluster.reconciler.isDraining(name));
+  if (request.nodes.length > 0) return { nodes, leftOut: [] };
+  await Promise.all(nodes.map((node) => node.tried));
+  const { used, leftOut } = chooseNodes(
+    nodes.map(({ name, up, error }) => {
+      return { name, up, error, draining: cluster.reconciler.isDraining(name) };
+    }),
+  );
+  return { nodes: nodes.filter(({ name }) => used.includes(name)), leftOut };
 }
 
 /** The file and digest of an imported model. Throws `model.unknown`, `cluster.no_home`. */

@@ -4,6 +4,7 @@ import { deadline } from '@minikeep/protocol/rpc';
 import type { RemoveNodeResponse } from '@minikeep/protocol/v1';
 import type { State } from '@minikeep/state';
 import type { Cluster } from './cluster.ts';
+import { leaveNode } from './reconcile/requests.ts';
 import type { Members } from './membership/members.ts';
 
 /** A node must be shut out everywhere within a second; one that does not answer in this time learns it when it is back. */
@@ -22,8 +23,12 @@ export class Lasting {
     this.#log = log;
   }
 
-  /** Shuts a node out here, then on every agent at once. */
-  async removeNode(name: string): Promise<RemoveNodeResponse> {
+  /** What the node holds goes elsewhere; it is shut out here, then on every agent at once. Throws `remove.no_room`. */
+  async removeNode(name: string, force: boolean, signal: AbortSignal): Promise<RemoveNodeResponse> {
+    this.members.checkRemovable(name);
+    const left = this.#cluster.nodes.some((node) => node.name === name)
+      ? await leaveNode(this.#cluster, name, force, signal)
+      : { moved: [], stuck: [] };
     const revoked = this.members.remove(name);
     const told: string[] = [];
     const notTold: string[] = [];
@@ -41,6 +46,6 @@ export class Lasting {
         }
       }),
     );
-    return { told: told.toSorted(), notTold: notTold.toSorted() };
+    return { told: told.toSorted(), notTold: notTold.toSorted(), ...left };
   }
 }

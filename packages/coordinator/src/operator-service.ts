@@ -60,7 +60,8 @@ export function operatorService(
         addresses: made.addresses,
       };
     },
-    removeNode: (request) => lastingOf(lasting).removeNode(request.node),
+    removeNode: (request, context) =>
+      lastingOf(lasting).removeNode(request.node, request.force, context.signal),
     events: (request, context) => events(lastingOf(lasting).state, request, context.signal),
     async *doctorNode(request, context) {
       const [node] = cluster.nodesNamed([request.node]);

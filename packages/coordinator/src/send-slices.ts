@@ -4,6 +4,7 @@
  */
 import { sliceDigest, summarise, type SlicePlan } from '@minikeep/gguf';
 import type { ModelSource } from '@minikeep/models';
+import { formatBytes } from '@minikeep/planner';
 import { CALL_TIMEOUT_MS, MinikeepError, identityUri } from '@minikeep/protocol';
 import { deadline } from '@minikeep/protocol/rpc';
 import type { PrepareSliceRequest } from '@minikeep/protocol/v1';
@@ -48,16 +49,8 @@ export async function sendSlices(
   slices: readonly SliceForNode[],
   options: SendOptions,
 ): Promise<PlacedSlice[]> {
-  const { deployment, source, origin, signal } = options;
-  const work: Work[] = [];
-  for (const slice of slices)
-    work.push({ ...slice, pieces: await originPieces(source, slice.plan, signal) });
-  const holdings = await holdingsOf(work, options);
-  const plan = planTransfers(
-    work.map(({ node, pieces }) => ({ node: node.name, pieces })),
-    holdings,
-  );
-  if (plan.missing.length > 0) throw layersMissing(source, work, plan);
+  const { deployment, origin, signal } = options;
+  const { work, plan } = await survey(slices, options);
   const failed = new AbortController();
   const either = AbortSignal.any([signal, failed.signal]);
   origin.offer(
@@ -86,6 +79,35 @@ export async function sendSlices(
     origin.withdraw(deployment);
     await forbid(plan.grants, options);
   }
+}
+
+/**
+ * Whether all of it can be had and kept, on every node, before a byte is sent. Throws `store.layers_missing`,
+ * `store.disk_full`, `node.*`.
+ */
+export async function checkTransfers(
+  slices: readonly SliceForNode[],
+  options: Pick<SendOptions, 'source' | 'nodes' | 'signal'>,
+): Promise<void> {
+  await survey(slices, options);
+}
+
+async function survey(
+  slices: readonly SliceForNode[],
+  options: Pick<SendOptions, 'source' | 'nodes' | 'signal'>,
+): Promise<{ work: Work[]; plan: TransferPlan }> {
+  const { source, signal } = options;
+  const work: Work[] = [];
+  for (const slice of slices)
+    work.push({ ...slice, pieces: await originPieces(source, slice.plan, signal) });
+  const { holdings, full } = await holdingsOf(work, options);
+  const plan = planTransfers(
+    work.map(({ node, pieces }) => ({ node: node.name, pieces })),
+    holdings,
+  );
+  if (plan.missing.length > 0) throw layersMissing(source, work, plan);
+  if (full.length > 0) throw noRoomOnDisk(full);
+  return { work, plan };
 }
 
 /** Adds the slices' progress up. */
@@ -148,21 +170,29 @@ async function prepare(
   );
 }
 
-/** What each node that answers holds of the wanted pieces. Only those of the deployment have to answer. */
+/** What each node that answers holds of the wanted pieces, and whose disk can't take its slices. Only those of the deployment have to answer. */
 async function holdingsOf(
   work: readonly Work[],
-  { nodes, signal }: SendOptions,
-): Promise<Map<string, ReadonlySet<string>>> {
+  { nodes, signal }: Pick<SendOptions, 'nodes' | 'signal'>,
+): Promise<{ holdings: Map<string, ReadonlySet<string>>; full: FullDisk[] }> {
   const wanted = [...new Set(work.flatMap(({ pieces }) => pieces.map((piece) => piece.digest)))];
   const digests = wanted.slice(0, PIECES_ASKED_MAX).map((digest) => Buffer.from(digest, 'hex'));
   const needed = new Set(work.map(({ node }) => node));
   const asked = [...new Set([...needed, ...nodes.filter((node) => node.up)])];
+  const full: FullDisk[] = [];
   const answers = await Promise.allSettled(
     asked.map(async (node) => {
-      const { held } = await node.agent.findPieces(
-        { digests },
+      const mine = work.filter((each) => each.node === node);
+      const slices = mine.map(({ pieces, plan: { bytes } }) => ({
+        slice: sliceDigest(pieces),
+        bytes,
+      }));
+      const { held, neededBytes, roomBytes, folder } = await node.agent.findPieces(
+        { digests, slices },
         { signal: deadline(CALL_TIMEOUT_MS, signal) },
       );
+      if (neededBytes > roomBytes)
+        full.push({ node: node.name, neededBytes, roomBytes, folder: folder.slice(0, 400) });
       return [
         node.name,
         new Set(held.map((digest) => Buffer.from(digest).toString('hex'))),
@@ -173,7 +203,7 @@ async function holdingsOf(
   for (const [i, answer] of answers.entries())
     if (answer.status === 'fulfilled') holdings.set(...answer.value);
     else if (asked[i] !== undefined && needed.has(asked[i])) throw answer.reason;
-  return holdings;
+  return { holdings, full };
 }
 
 /** Tells every source who may fetch what; a node that can't be told is asked in vain, and the next source goes on. */
@@ -213,6 +243,26 @@ async function tell(
       },
       { signal: deadline(CALL_TIMEOUT_MS, signal) },
     );
+}
+
+interface FullDisk {
+  readonly node: string;
+  readonly neededBytes: number;
+  readonly roomBytes: number;
+  readonly folder: string;
+}
+
+/** Every node whose disk is too full, at once: they are mended together. */
+function noRoomOnDisk(full: readonly FullDisk[]): MinikeepError {
+  const each = full.map(
+    ({ node, neededBytes, roomBytes, folder }) =>
+      `node ${node} has to write ${formatBytes(neededBytes)} to ${folder}, where there is room for ${formatBytes(roomBytes)}`,
+  );
+  const nodes = full.map(({ node }) => node).toSorted();
+  return new MinikeepError('store.disk_full', `${each.toSorted().join('; ')}; nothing was sent`, {
+    next: `Free space on ${nodes.join(', ')} (slices that no deployment uses are counted as free already), or leave ${nodes.length === 1 ? 'it' : 'them'} out: minikeep up NAME --nodes …`,
+    details: { nodes: nodes.join(',') },
+  });
 }
 
 /** Names what nobody has: layers by their numbers, and the file on the disk that is away. */

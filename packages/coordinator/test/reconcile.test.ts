@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { MinikeepError } from '@minikeep/protocol';
 import { availability } from '../src/reconcile/step.ts';
-import { NODES, World } from './reconcile-world.ts';
+import { NODES, World, placementOn } from './reconcile-world.ts';
 
 const RUNS = process.env['MINIKEEP_LONG'] === '1' ? 20_000 : 1_000;
 const NAMES = ['x', 'y'] as const;
@@ -254,6 +254,54 @@ describe('a node', () => {
     expect(world.nodes.get('b')?.parts.get('x')?.epoch).toBe(1);
     world.settle();
     expectAsWanted(world);
+  });
+});
+
+describe('a node that is removed', () => {
+  const removed = (world: World, force: boolean, ...to: string[]) => {
+    const moves = new Map(to.length === 0 ? [] : [['x', placementOn(to)]]);
+    return world.feed({ type: 'remove_asked', ask: 99, node: 'b', moves, force });
+  };
+  const onAB = (): World => {
+    const world = new World();
+    world.up('x', ['a', 'b']);
+    world.settle();
+    return world;
+  };
+
+  it('leaves its layers to the others, and what comes meanwhile waits', () => {
+    const world = onAB();
+    expect(removed(world, false, 'a', 'c')).toContainEqual({ type: 'accept', ask: 99 });
+    expect(availability(world.state, 'x')).toBe('hold');
+    world.crash();
+    world.settle();
+    expectAsWanted(world);
+    expect(world.rows.get('x')?.placement.stages.map((s) => s.node)).toEqual(['a', 'c']);
+    expect(world.starts).toEqual(['x 1', 'x 2']);
+  });
+
+  it('is kept, with nothing touched, when the others have no room', () => {
+    const world = onAB();
+    const [refusal, ...rest] = removed(world, false);
+    expect(refusal).toMatchObject({ type: 'refuse', error: { code: 'remove.no_room' } });
+    expect(rest).toEqual([]);
+    // Nor may it go to a node that is drained, or back to itself.
+    world.drain('c', true);
+    while (world.deliver(0));
+    for (const to of ['b', 'c'])
+      expect(removed(world, false, 'a', to)[0]).toMatchObject({ type: 'refuse' });
+    expectAsWanted(world);
+    expect(world.starts).toEqual(['x 1']);
+  });
+
+  it('goes by force all the same: what it held waits and says so', () => {
+    const world = onAB();
+    expect(removed(world, true)).toContainEqual({ type: 'accept', ask: 99 });
+    world.away('b');
+    world.feed({ type: 'node_removed', node: 'b' });
+    while (world.deliver(0));
+    expect(availability(world.state, 'x')).toMatchObject({ code: 'deployment.waiting' });
+    expect(world.faults).toEqual([]);
   });
 });
 

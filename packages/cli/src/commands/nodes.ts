@@ -41,18 +41,32 @@ export async function nodes({ terminal }: CommandContext, flags: HomeFlags): Pro
   });
 }
 
+export interface RemoveFlags extends HomeFlags {
+  readonly force?: boolean;
+}
+
 export async function removeNode(
   { terminal }: CommandContext,
   name: string,
-  flags: HomeFlags,
+  flags: RemoveFlags,
 ): Promise<number> {
   return withOperator(flags, async ({ operator }) => {
-    const { told, notTold } = await operator.removeNode({ node: name });
-    if (flags.json === true) await terminal.json({ node: name, told, not_told: notTold });
+    const force = flags.force === true;
+    const { told, notTold, moved, stuck } = await operator.removeNode({ node: name, force });
+    if (flags.json === true)
+      await terminal.json({ node: name, told, not_told: notTold, moved, stuck });
     else {
       await terminal.line(
         `Node ${name} is removed: no node and no coordinator answers it any more.`,
       );
+      if (moved.length > 0)
+        await terminal.line(
+          `${moved.join(', ')} starts again on the other nodes; requests wait meanwhile: minikeep status`,
+        );
+      for (const each of stuck)
+        terminal.note(
+          `${each} has no room without it and waits: minikeep down ${each}, then up again with other nodes`,
+        );
       if (notTold.length > 0)
         terminal.note(
           `${notTold.join(', ')} could not be told now; ${notTold.length === 1 ? 'it learns' : 'they learn'} it first thing when back`,

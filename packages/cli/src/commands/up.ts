@@ -6,6 +6,7 @@ import { untilUp } from '../deploy-progress.ts';
 import type { HomeFlags } from '../home-folder.ts';
 import { withOperator } from '../operator-connection.ts';
 import { Progress } from '../progress.ts';
+import { safeLine } from '../safe-text.ts';
 import { deploymentDocument } from './status.ts';
 
 export interface UpFlags extends HomeFlags {
@@ -43,16 +44,26 @@ export async function up(
         gpu: process.platform === 'darwin',
       },
     };
-    const { status, seconds } = await untilUp(
+    const { status, plan, seconds } = await untilUp(
       operator.deploy(request, { signal: interrupts.signal }),
       progress,
+      ({ leftOut }) => {
+        if (json) return;
+        for (const { node, why } of leftOut)
+          terminal.note(safeLine(`${node} is left out: ${why?.message ?? 'it is away'}`, 400));
+      },
     );
-    if (json) await terminal.json({ ...deploymentDocument(status), seconds });
+    const leftOut = (plan?.leftOut ?? []).map(({ node, why }) => ({ node, code: why?.code ?? '' }));
+    if (json) await terminal.json({ ...deploymentDocument(status), left_out: leftOut, seconds });
     else {
       await terminal.line(`${name} is up on ${stages(status)} (${seconds.toFixed(1)} s).`);
       await terminal.paragraph(
         `It stays wanted: restarted machines load it again by themselves, until: minikeep down ${name}`,
       );
+      if (leftOut.length > 0)
+        await terminal.paragraph(
+          `Without ${leftOut.map(({ node }) => node).join(', ')}: to use all again when they are back: minikeep down ${name}, then minikeep up ${name}`,
+        );
       const { api } = await operator.status({}).then((found) => ({ api: found.apiUrl }));
       if (api !== '')
         await terminal.line(

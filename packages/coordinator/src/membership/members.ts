@@ -279,18 +279,24 @@ export class Members {
 
   /** Shuts the node out here and returns the list for the agents. Throws `node.unknown`, `node.is_coordinator`. */
   remove(name: string): { epoch: number; serials: string[] } {
-    const { state, settings, revocations, now } = this.#options;
-    if (name === settings.node)
-      throw new MinikeepError('node.is_coordinator', `node ${name} is where the coordinator runs`, {
-        next: 'Remove the other nodes, or move the cluster first: minikeep backup, then init --restore elsewhere.',
-        exitCode: EXIT.usage,
-      });
+    const { state, revocations, now } = this.#options;
+    this.checkRemovable(name);
     state.write((transaction) => removeNode(transaction, name, now()));
     this.#heard.delete(name);
     const list = this.#revoked();
     revocations.apply(list);
     this.#options.onRemoved(name);
     return list;
+  }
+
+  /** Throws `node.is_coordinator`. */
+  checkRemovable(name: string): void {
+    const { settings } = this.#options;
+    if (name === settings.node)
+      throw new MinikeepError('node.is_coordinator', `node ${name} is where the coordinator runs`, {
+        next: 'Remove the other nodes, or move the cluster first: minikeep backup, then init --restore elsewhere.',
+        exitCode: EXIT.usage,
+      });
   }
 
   revoked(): { epoch: number; serials: string[] } {

@@ -41,6 +41,17 @@ export function noRoomElsewhere(node: string, deployment: string): MinikeepError
   );
 }
 
+export function noRoomWithout(node: string, deployment: string): MinikeepError {
+  return new MinikeepError(
+    'remove.no_room',
+    `without node ${node} there is no room for ${deployment}; nothing was changed`,
+    {
+      next: `Take it down first (minikeep down ${deployment}), or add a node. To shut ${node} out all the same, at once: minikeep node remove ${node} --force; ${deployment} then waits.`,
+      details: { node, deployment },
+    },
+  );
+}
+
 /** For answers that were under way: nobody has to do anything. */
 export function comesBack(name: string, { code, message, exitCode, details }: MinikeepError) {
   const { node } = details;

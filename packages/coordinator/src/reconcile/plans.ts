@@ -12,6 +12,8 @@ export interface PlanningOptions {
   /** Imported models; undefined where there are only files. */
   readonly models: Models | undefined;
   nodesNamed(names: readonly string[]): readonly NodeLink[];
+  /** Whether a plan can be brought about, beyond memory: throws why not. */
+  check?(plan: DeploymentPlan): Promise<void>;
 }
 
 const noProgress = (): void => {};
@@ -115,7 +117,9 @@ async function planMove(
     try {
       const wish = { ...wishOf(placement, options), cuts: [], freed };
       const nodes = order.slice(0, count);
-      return placementOf(await planDeployment(wish, nodes, options.library, noProgress, signal));
+      const plan = await planDeployment(wish, nodes, options.library, noProgress, signal);
+      await options.check?.(plan);
+      return placementOf(plan);
     } catch (thrown) {
       signal.throwIfAborted();
       why = toMinikeepError(thrown);

@@ -141,6 +141,11 @@ export class Reconciler {
     return this.#ask((ask) => ({ type: 'drain_asked', ask, node, timeoutMs, moves }));
   }
 
+  /** Resolves when what the node held is kept to be elsewhere. Throws `remove.no_room`, `node.unknown`, `state.*`. */
+  leave(node: string, moves: ReadonlyMap<string, Placement>, force: boolean): Promise<void> {
+    return this.#ask((ask) => ({ type: 'remove_asked', ask, node, moves, force }));
+  }
+
   resume(node: string): Promise<void> {
     return this.#ask((ask) => ({ type: 'resume_asked', ask, node }));
   }

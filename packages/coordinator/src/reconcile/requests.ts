@@ -1,13 +1,21 @@
 /** The operator's requests about deployments that are kept, and nodes that are drained. */
 import { EventQueue, MinikeepError, toMinikeepError } from '@minikeep/protocol';
+import { deadline } from '@minikeep/protocol/rpc';
 import type { DeployProgress, DeploymentStatus, DrainNodeResponse } from '@minikeep/protocol/v1';
 import type { Cluster } from '../cluster.ts';
 import type { DeploymentPlan } from '../deployment-plan.ts';
-import { noRoomElsewhere } from './faults.ts';
+import { slicesOf, wholePlan } from '../deployment-steps.ts';
+import type { NodeLink } from '../node-link.ts';
+import { checkTransfers } from '../send-slices.ts';
+import { noRoomElsewhere, noRoomWithout } from './faults.ts';
 import { placementOf, planMoves } from './plans.ts';
+import type { Placement } from './types.ts';
 
 const DRAIN_TIMEOUT_SECONDS = 300;
 const DRAIN_TIMEOUT_SECONDS_MAX = 24 * 3600;
+/** Planning reads a model's header and asks the nodes; who is shut out by force does not wait for it for long. */
+const PLAN_MS = 60_000;
+const FORCED_PLAN_MS = 5_000;
 const EVENTS_MAX = 10_000;
 
 /** Keeps that the deployment is wanted, and resolves when it is up. Throws why the first attempt failed; it goes on. */
@@ -72,19 +80,8 @@ export async function* drainNode(
 ): AsyncGenerator<DrainNodeResponse, void, undefined> {
   const seconds = Math.min(timeoutSeconds || DRAIN_TIMEOUT_SECONDS, DRAIN_TIMEOUT_SECONDS_MAX);
   const { reconciler } = cluster;
-  const [link] = cluster.nodesNamed([node]);
-  const usable = cluster.nodes.filter(
-    (other) => other !== link && other.up && !reconciler.isDraining(other.name),
-  );
-  const leaving = reconciler.views
-    .map(({ row }) => row)
-    .filter(
-      ({ wanted, placement }) =>
-        wanted === 'up' && placement.stages.some((stage) => stage.node === node),
-    );
-  const names = leaving.map(({ name }) => name);
-  const running = (name: string) => reconciler.running(name);
-  const { moves, why } = await planMoves(leaving, usable, running, cluster.planning, signal);
+  // It is there until it has been left: layers may come from it.
+  const { names, moves, why } = await movesFrom(cluster, node, cluster.nodes, signal);
   const stuck = names.find((name) => !moves.has(name));
   if (stuck !== undefined && why !== undefined) throw withReason(noRoomElsewhere(node, stuck), why);
   const events = new EventQueue<DrainNodeResponse>(EVENTS_MAX);
@@ -109,6 +106,62 @@ export async function* drainNode(
   } finally {
     for (const watch of watches) watch.stop();
   }
+}
+
+/**
+ * Before a node is shut out: its deployments are kept to be on the others. Returns which, and (with `force`) those that
+ * have no room there. Throws `remove.no_room` before anything is touched.
+ */
+export async function leaveNode(
+  cluster: Cluster,
+  node: string,
+  force: boolean,
+  signal: AbortSignal,
+): Promise<{ readonly moved: string[]; readonly stuck: string[] }> {
+  const [link] = cluster.nodesNamed([node]);
+  const sources = cluster.nodes.filter((other) => other !== link);
+  const limit = deadline(force ? FORCED_PLAN_MS : PLAN_MS, signal);
+  const { names, moves, why } = await movesFrom(cluster, node, sources, limit).catch(
+    (thrown: unknown) => {
+      if (!force) throw thrown;
+      return { names: [], moves: new Map<string, Placement>(), why: undefined };
+    },
+  );
+  const stuck = names.filter((name) => !moves.has(name));
+  if (stuck[0] !== undefined && !force && why !== undefined)
+    throw withReason(noRoomWithout(node, stuck[0]), why);
+  await cluster.reconciler.leave(node, moves, force);
+  return { moved: names.filter((name) => moves.has(name)), stuck };
+}
+
+/** Where the deployments of a node could go. `sources`: nodes that can send what they hold. */
+async function movesFrom(
+  cluster: Cluster,
+  node: string,
+  sources: readonly NodeLink[],
+  signal: AbortSignal,
+) {
+  const { reconciler } = cluster;
+  const [link] = cluster.nodesNamed([node]);
+  const usable = cluster.nodes.filter(
+    (other) => other !== link && other.up && !reconciler.isDraining(other.name),
+  );
+  const leaving = reconciler.views
+    .map(({ row }) => row)
+    .filter(
+      ({ wanted, placement }) =>
+        wanted === 'up' && placement.stages.some((stage) => stage.node === node),
+    );
+  const running = (name: string) => reconciler.running(name);
+  const check = (plan: DeploymentPlan): Promise<void> =>
+    checkTransfers(slicesOf(plan, wholePlan(plan)), {
+      source: plan.source,
+      nodes: sources,
+      signal,
+    });
+  const planning = { ...cluster.planning, check };
+  const found = await planMoves(leaving, usable, running, planning, signal);
+  return { names: leaving.map(({ name }) => name), ...found };
 }
 
 const withReason = (error: MinikeepError, why: MinikeepError): MinikeepError =>

@@ -12,6 +12,7 @@ import {
   alreadyUp,
   nodeDraining,
   noRoomElsewhere,
+  noRoomWithout,
   notReady,
   notUp,
   unknownNode,
@@ -20,6 +21,7 @@ import {
 import type {
   DeploymentView,
   NodeView,
+  Placement,
   ReconcileEffect,
   ReconcileEvent,
   ReconcileState,
@@ -89,6 +91,9 @@ export function step(state: ReconcileState, event: ReconcileEvent, nowMs: number
       break;
     case 'drain_asked':
       drain(draft, event);
+      break;
+    case 'remove_asked':
+      remove(draft, event);
       break;
     case 'resume_asked':
       resume(draft, event.ask, event.node);
@@ -172,15 +177,10 @@ function drain(draft: Draft, { ask, node, timeoutMs, moves }: Ask<'drain_asked'>
     refuse(unknownNode(node));
     return;
   }
-  const leaving = [...draft.deployments.values()].filter(
-    (view) => view.row.wanted === 'up' && uses(view, node),
-  );
-  const usable = (name: string): boolean =>
-    name !== node && draft.nodes.get(name)?.draining === false;
-  for (const { row } of leaving) {
-    const move = moves.get(row.name);
-    if (move !== undefined && move.stages.every((stage) => usable(stage.node))) continue;
-    refuse(noRoomElsewhere(node, row.name));
+  const leaving = leavingOf(draft, node);
+  const stuck = leaving.find(({ row }) => !canMove(draft, node, moves.get(row.name)));
+  if (stuck !== undefined) {
+    refuse(noRoomElsewhere(node, stuck.row.name));
     return;
   }
   draft.changeNode(node, { draining: true });
@@ -202,6 +202,35 @@ function drain(draft: Draft, { ask, node, timeoutMs, moves }: Ask<'drain_asked'>
   }
   draft.effects.push({ type: 'accept', ask });
 }
+
+/** What it held starts on the others as soon as its engines are ended; nothing may go on there. */
+function remove(draft: Draft, { ask, node, moves, force }: Ask<'remove_asked'>): void {
+  const leaving = leavingOf(draft, node);
+  const stuck = leaving.find(({ row }) => !canMove(draft, node, moves.get(row.name)));
+  if (!draft.nodes.has(node) || (stuck !== undefined && !force)) {
+    const error = stuck === undefined ? unknownNode(node) : noRoomWithout(node, stuck.row.name);
+    draft.effects.push({ type: 'refuse', ask, error });
+    return;
+  }
+  for (const view of leaving) {
+    const { name } = view.row;
+    const move = moves.get(name);
+    if (move === undefined || !canMove(draft, node, move)) continue;
+    draft.save({ ...view.row, placement: move });
+    draft.change(name, { reload: true, hold: true });
+    const { phase } = view;
+    if (phase.type !== 'idle' && phase.type !== 'ending') draft.end(view, phase.epoch);
+  }
+  draft.effects.push({ type: 'accept', ask });
+}
+
+/** Deployments that have a stage there. */
+const leavingOf = (draft: Draft, node: string): DeploymentView[] =>
+  [...draft.deployments.values()].filter((view) => view.row.wanted === 'up' && uses(view, node));
+
+const canMove = (draft: Draft, from: string, move: Placement | undefined): boolean =>
+  move?.stages.every(({ node }) => node !== from && draft.nodes.get(node)?.draining === false) ===
+  true;
 
 function resume(draft: Draft, ask: number, node: string): void {
   if (!draft.nodes.has(node)) {

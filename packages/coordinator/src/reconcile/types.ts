@@ -128,6 +128,16 @@ export type ReconcileEvent =
       /** Where the deployments of that node can go; one that is missing has no room. */
       readonly moves: ReadonlyMap<string, Placement>;
     }
+  /** It is about to be shut out for good. */
+  | {
+      readonly type: 'remove_asked';
+      readonly ask: number;
+      readonly node: string;
+      /** As for `drain_asked`. */
+      readonly moves: ReadonlyMap<string, Placement>;
+      /** Also when something has no room elsewhere: that waits then. */
+      readonly force: boolean;
+    }
   | { readonly type: 'resume_asked'; readonly ask: number; readonly node: string }
   /** The slices lie on their nodes. */
   | {

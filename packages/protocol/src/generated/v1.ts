@@ -6,6 +6,7 @@ export {
   RevokeResponse,
   PieceName,
   FindPiecesRequest,
+  SliceName,
   FindPiecesResponse,
   PrepareSliceRequest,
   PieceSource,
@@ -64,6 +65,7 @@ export {
   RevocationList,
   ModelCheck,
   DoctorReport,
+  LeftOutNode,
 } from './minikeep/v1/common.ts';
 export {
   Frame,

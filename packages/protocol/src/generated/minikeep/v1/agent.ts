@@ -79,10 +79,23 @@ export interface PieceName {
 
 export interface FindPiecesRequest {
   digests: Uint8Array[];
+  /** Slices that are to be put together on this node. */
+  slices: SliceName[];
+}
+
+export interface SliceName {
+  /** As in PrepareSliceRequest. */
+  slice: string;
+  bytes: number;
 }
 
 export interface FindPiecesResponse {
   held: Uint8Array[];
+  /** What of the slices is still to be written, and what there is room for: free, or taken by what nobody uses. */
+  neededBytes: number;
+  roomBytes: number;
+  /** Where they lie on the node. */
+  folder: string;
 }
 
 export interface PrepareSliceRequest {
@@ -831,13 +844,16 @@ export const PieceName: MessageFns<PieceName> = {
 };
 
 function createBaseFindPiecesRequest(): FindPiecesRequest {
-  return { digests: [] };
+  return { digests: [], slices: [] };
 }
 
 export const FindPiecesRequest: MessageFns<FindPiecesRequest> = {
   encode(message: FindPiecesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.digests) {
       writer.uint32(10).bytes(v!);
+    }
+    for (const v of message.slices) {
+      SliceName.encode(v!, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -863,6 +879,14 @@ export const FindPiecesRequest: MessageFns<FindPiecesRequest> = {
             message.digests.push(reader.bytes());
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.slices.push(SliceName.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -881,18 +905,95 @@ export const FindPiecesRequest: MessageFns<FindPiecesRequest> = {
   fromPartial(object: DeepPartial<FindPiecesRequest>): FindPiecesRequest {
     const message = createBaseFindPiecesRequest();
     message.digests = object.digests?.map((e) => e) || [];
+    message.slices = object.slices?.map((e) => SliceName.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseSliceName(): SliceName {
+  return { slice: "", bytes: 0 };
+}
+
+export const SliceName: MessageFns<SliceName> = {
+  encode(message: SliceName, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.slice !== "") {
+      writer.uint32(10).string(message.slice);
+    }
+    if (message.bytes !== 0) {
+      writer.uint32(16).uint64(message.bytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SliceName {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSliceName();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.slice = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.bytes = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<SliceName>): SliceName {
+    return SliceName.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SliceName>): SliceName {
+    const message = createBaseSliceName();
+    message.slice = object.slice ?? "";
+    message.bytes = object.bytes ?? 0;
     return message;
   },
 };
 
 function createBaseFindPiecesResponse(): FindPiecesResponse {
-  return { held: [] };
+  return { held: [], neededBytes: 0, roomBytes: 0, folder: "" };
 }
 
 export const FindPiecesResponse: MessageFns<FindPiecesResponse> = {
   encode(message: FindPiecesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.held) {
       writer.uint32(10).bytes(v!);
+    }
+    if (message.neededBytes !== 0) {
+      writer.uint32(16).uint64(message.neededBytes);
+    }
+    if (message.roomBytes !== 0) {
+      writer.uint32(24).uint64(message.roomBytes);
+    }
+    if (message.folder !== "") {
+      writer.uint32(34).string(message.folder);
     }
     return writer;
   },
@@ -918,6 +1019,30 @@ export const FindPiecesResponse: MessageFns<FindPiecesResponse> = {
             message.held.push(reader.bytes());
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.neededBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.roomBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.folder = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -936,6 +1061,9 @@ export const FindPiecesResponse: MessageFns<FindPiecesResponse> = {
   fromPartial(object: DeepPartial<FindPiecesResponse>): FindPiecesResponse {
     const message = createBaseFindPiecesResponse();
     message.held = object.held?.map((e) => e) || [];
+    message.neededBytes = object.neededBytes ?? 0;
+    message.roomBytes = object.roomBytes ?? 0;
+    message.folder = object.folder ?? "";
     return message;
   },
 };

@@ -212,6 +212,12 @@ export interface DoctorReport {
   modelCheck: ModelCheck | undefined;
 }
 
+/** A node that could not be used for a deployment. */
+export interface LeftOutNode {
+  node: string;
+  why: ErrorDetail | undefined;
+}
+
 function createBaseErrorDetail(): ErrorDetail {
   return { code: "", message: "", next: "", exitCode: 0, details: {} };
 }
@@ -1880,6 +1886,73 @@ export const DoctorReport: MessageFns<DoctorReport> = {
     message.modelCheck = (object.modelCheck !== undefined && object.modelCheck !== null)
       ? ModelCheck.fromPartial(object.modelCheck)
       : undefined;
+    return message;
+  },
+};
+
+function createBaseLeftOutNode(): LeftOutNode {
+  return { node: "", why: undefined };
+}
+
+export const LeftOutNode: MessageFns<LeftOutNode> = {
+  encode(message: LeftOutNode, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.why !== undefined) {
+      ErrorDetail.encode(message.why, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LeftOutNode {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLeftOutNode();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.why = ErrorDetail.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<LeftOutNode>): LeftOutNode {
+    return LeftOutNode.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LeftOutNode>): LeftOutNode {
+    const message = createBaseLeftOutNode();
+    message.node = object.node ?? "";
+    message.why = (object.why !== undefined && object.why !== null) ? ErrorDetail.fromPartial(object.why) : undefined;
     return message;
   },
 };

@@ -11,6 +11,7 @@ import {
   EngineMemory,
   ErrorDetail,
   LayerRange,
+  LeftOutNode,
   ModelCheck,
   SandboxSupport,
   SealLevel,
@@ -216,7 +217,11 @@ export interface DeployPlan {
   cuts: number[];
   stages: StageStatus[];
   modelSha256: string;
-  context: ContextSettings | undefined;
+  context:
+    | ContextSettings
+    | undefined;
+  /** Nodes that could not be used now. */
+  leftOut: LeftOutNode[];
 }
 
 export interface DeployReady {
@@ -371,12 +376,17 @@ export interface InviteResponse {
 
 export interface RemoveNodeRequest {
   node: string;
+  /** Also when the others have no room for what it holds: that waits then. */
+  force: boolean;
 }
 
 export interface RemoveNodeResponse {
   /** Nodes that learnt of it, and those that will when they are back. */
   told: string[];
   notTold: string[];
+  /** Deployments that start again on the other nodes, and those that have no room there. */
+  moved: string[];
+  stuck: string[];
 }
 
 export interface EventsRequest {
@@ -1720,7 +1730,7 @@ export const DeployProgress: MessageFns<DeployProgress> = {
 };
 
 function createBaseDeployPlan(): DeployPlan {
-  return { architecture: "", layers: 0, cuts: [], stages: [], modelSha256: "", context: undefined };
+  return { architecture: "", layers: 0, cuts: [], stages: [], modelSha256: "", context: undefined, leftOut: [] };
 }
 
 export const DeployPlan: MessageFns<DeployPlan> = {
@@ -1746,6 +1756,9 @@ export const DeployPlan: MessageFns<DeployPlan> = {
     }
     if (message.context !== undefined) {
       ContextSettings.encode(message.context, writer.uint32(50).fork()).join();
+    }
+    for (const v of message.leftOut) {
+      LeftOutNode.encode(v!, writer.uint32(58).fork()).join();
     }
     return writer;
   },
@@ -1821,6 +1834,14 @@ export const DeployPlan: MessageFns<DeployPlan> = {
             message.context = ContextSettings.decode(reader, reader.uint32());
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.leftOut.push(LeftOutNode.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1846,6 +1867,7 @@ export const DeployPlan: MessageFns<DeployPlan> = {
     message.context = (object.context !== undefined && object.context !== null)
       ? ContextSettings.fromPartial(object.context)
       : undefined;
+    message.leftOut = object.leftOut?.map((e) => LeftOutNode.fromPartial(e)) || [];
     return message;
   },
 };
@@ -3648,13 +3670,16 @@ export const InviteResponse: MessageFns<InviteResponse> = {
 };
 
 function createBaseRemoveNodeRequest(): RemoveNodeRequest {
-  return { node: "" };
+  return { node: "", force: false };
 }
 
 export const RemoveNodeRequest: MessageFns<RemoveNodeRequest> = {
   encode(message: RemoveNodeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.node !== "") {
       writer.uint32(10).string(message.node);
+    }
+    if (message.force !== false) {
+      writer.uint32(16).bool(message.force);
     }
     return writer;
   },
@@ -3680,6 +3705,14 @@ export const RemoveNodeRequest: MessageFns<RemoveNodeRequest> = {
             message.node = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.force = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3698,12 +3731,13 @@ export const RemoveNodeRequest: MessageFns<RemoveNodeRequest> = {
   fromPartial(object: DeepPartial<RemoveNodeRequest>): RemoveNodeRequest {
     const message = createBaseRemoveNodeRequest();
     message.node = object.node ?? "";
+    message.force = object.force ?? false;
     return message;
   },
 };
 
 function createBaseRemoveNodeResponse(): RemoveNodeResponse {
-  return { told: [], notTold: [] };
+  return { told: [], notTold: [], moved: [], stuck: [] };
 }
 
 export const RemoveNodeResponse: MessageFns<RemoveNodeResponse> = {
@@ -3713,6 +3747,12 @@ export const RemoveNodeResponse: MessageFns<RemoveNodeResponse> = {
     }
     for (const v of message.notTold) {
       writer.uint32(18).string(v!);
+    }
+    for (const v of message.moved) {
+      writer.uint32(26).string(v!);
+    }
+    for (const v of message.stuck) {
+      writer.uint32(34).string(v!);
     }
     return writer;
   },
@@ -3746,6 +3786,22 @@ export const RemoveNodeResponse: MessageFns<RemoveNodeResponse> = {
             message.notTold.push(reader.string());
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.moved.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.stuck.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3765,6 +3821,8 @@ export const RemoveNodeResponse: MessageFns<RemoveNodeResponse> = {
     const message = createBaseRemoveNodeResponse();
     message.told = object.told?.map((e) => e) || [];
     message.notTold = object.notTold?.map((e) => e) || [];
+    message.moved = object.moved?.map((e) => e) || [];
+    message.stuck = object.stuck?.map((e) => e) || [];
     return message;
   },
 };

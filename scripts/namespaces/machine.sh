@@ -1,9 +1,11 @@
 #!/bin/sh
 # Process 1 of a machine made of namespaces: its own network, processes, users, /etc, /opt, /var, homes and sshd, with the
 # system's programs below. Started by namespaces.mjs inside `unshare`; what it writes lies in DIR and outlives a reboot.
-# usage: machine.sh DIR NAME ADDRESS/BITS systemd|sshd [HIDDEN FOLDER]
+# usage: machine.sh DIR NAME ADDRESS/BITS systemd|sshd [HIDDEN FOLDER [SHOWN FOLDER]]; the latter is seen as /srv/minikeep
 set -eu
-dir=$1 name=$2 address=$3 init=$4 hidden=${5:-}
+dir=$1 name=$2 address=$3 init=$4 hidden=${5:-} shown=${6:-}
+# Held open: wherever it lies, it may be hidden below.
+[ -z "$shown" ] || exec 9<"$shown"
 
 mount --make-rprivate /
 mount -t proc proc /proc
@@ -67,6 +69,13 @@ install -m 600 "$keys/host-key" /run/host-key
 # Proof that nothing of the repository is used: it isn't there.
 [ -z "$hidden" ] || mount -t tmpfs tmpfs "$hidden"
 mount -t tmpfs -o mode=1777 tmpfs /tmp
+if [ -n "$shown" ]; then
+  mount -t tmpfs -o mode=0755 tmpfs /srv
+  mkdir /srv/minikeep
+  # As it is: its path may name nothing any more.
+  mount --no-canonicalize --bind /proc/self/fd/9 /srv/minikeep
+  exec 9<&-
+fi
 
 until ip link show eth0 >/dev/null 2>&1; do sleep 0.05; done
 ip link set lo up

@@ -17,11 +17,13 @@ const sh = (file, ...args) =>
 
 /** A switch in the network namespace of this process, which must be one of its own, and the keys of one operator. */
 export class Machines {
-  /** @param {{folder: string, init: 'systemd' | 'sshd', hidden?: string, subnet?: string}} options */
-  constructor({ folder, init, hidden = '', subnet = '10.77.0' }) {
+  /** @param {{folder: string, init: 'systemd' | 'sshd', hidden?: string, shown?: string, subnet?: string}} options */
+  constructor({ folder, init, hidden = '', shown = '', subnet = '10.77.0' }) {
     this.folder = folder;
     this.init = init;
     this.hidden = hidden;
+    /** Seen as /srv/minikeep: a checkout may lie where a machine has folders of its own. */
+    this.shown = shown;
     this.subnet = subnet;
     this.machines = new Map();
     mkdirSync(folder, { recursive: true, mode: 0o755 });
@@ -66,6 +68,7 @@ export class Machines {
         `${address}/24`,
         this.init,
         this.hidden,
+        this.shown,
       ],
       { stdio: ['ignore', 'pipe', 'pipe'] },
     );

@@ -2,7 +2,7 @@
  * Brings a cluster back from a backup: unpacked beside the home, checked, marked as restored, and moved into place as
  * the last step. A restore that was cut leaves nothing that a node would start from.
  */
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { randomInt } from 'node:crypto';
 import { EXIT, MinikeepError } from '@minikeep/protocol';
@@ -46,10 +46,9 @@ export interface Restored {
 export async function restoreBackup(options: RestoreOptions): Promise<Restored> {
   const home = path.resolve(options.home);
   checkEmpty(home);
-  const folder = `${home}.restoring`;
-  // What an earlier attempt left: nobody else writes there.
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  mkdirSync(path.dirname(home), { recursive: true });
+  // Of its own: two at once must not meet, and nobody's folder is taken.
+  const folder = mkdtempSync(`${home}.restoring-`);
   try {
     const manifest = await readBackup(options.file, options.passphrase, folder, options.signal);
     const settings = await settle(folder, manifest, options);

@@ -2,7 +2,7 @@
  * Writes a backup: a tar archive, encrypted with a passphrase in the age format, which other programs read as well
  * (`age -d`). It is written beside its place and renamed, so that it is there in whole or not at all.
  */
-import { createReadStream, existsSync } from 'node:fs';
+import { createReadStream } from 'node:fs';
 import { open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -33,8 +33,11 @@ export interface WriteBackupOptions {
 /** Returns its size in bytes. Throws `backup.exists`, `backup.too_large`, `backup.unwritable`, `home.*`, the signal's reason. */
 export async function writeBackup(options: WriteBackupOptions): Promise<number> {
   const { home, file, passphrase, signal } = options;
-  checkPlace(file);
-  const kept = await keptFiles(home);
+  await takePlace(file);
+  const kept = await keptFiles(home).catch(async (thrown: unknown) => {
+    await rm(file, { force: true });
+    throw thrown;
+  });
   const archive = pack();
   const filled = fill(archive, options, kept);
   filled.catch((thrown: unknown) => archive.destroy(toError(thrown)));
@@ -55,7 +58,6 @@ export async function writeBackup(options: WriteBackupOptions): Promise<number> 
     await handle.sync();
     const { size } = await handle.stat();
     await handle.close();
-    checkPlace(file);
     await rename(part, file);
     syncFolder(path.dirname(path.resolve(file)));
     return size;
@@ -63,6 +65,7 @@ export async function writeBackup(options: WriteBackupOptions): Promise<number> 
     archive.destroy();
     await handle?.close().catch(() => {});
     if (handle !== undefined) await rm(part, { force: true });
+    await rm(file, { force: true });
     throw fault(thrown, file);
   }
 }
@@ -107,12 +110,17 @@ async function addFile(
   else await pipeline(createReadStream(from, { end: bytes - 1 }), entry, { signal });
 }
 
-function checkPlace(file: string): void {
-  if (!existsSync(file)) return;
-  throw new MinikeepError('backup.exists', `there is already a file ${file}`, {
-    next: 'Give another name: an older backup is never overwritten.',
-    exitCode: EXIT.usage,
-  });
+/** An empty file of our own holds the place, so that nobody else's is replaced at the end. */
+async function takePlace(file: string): Promise<void> {
+  try {
+    await (await open(file, 'wx', 0o600)).close();
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code !== 'EEXIST') throw fault(thrown, file);
+    throw new MinikeepError('backup.exists', `there is already a file ${file}`, {
+      next: 'Give another name: an older backup is never overwritten.',
+      exitCode: EXIT.usage,
+    });
+  }
 }
 
 const tooLarge = (bytes: number): MinikeepError =>

@@ -1,8 +1,9 @@
 // Inside namespaces of its own: a machine with systemd on which `minikeep service` is used as a person would.
-// usage: service-life.mjs FOLDER PROGRAM. Prints one JSON document.
+// usage: service-life.mjs FOLDER REPOSITORY. Prints one JSON document.
 import { Machines, systemdPossible, until } from '../../../scripts/namespaces/namespaces.mjs';
 
-const [, , folder, program] = process.argv;
+const [, , folder, repository] = process.argv;
+const program = '/srv/minikeep/minikeep';
 const NO_BOOT = 'systemd does not start as process 1 of a namespace';
 const steps = [];
 const say = (document) => process.stdout.write(`${JSON.stringify(document)}\n`);
@@ -63,7 +64,7 @@ async function life(machines) {
 if (!systemdPossible())
   say({ skipped: 'systemd as process 1 of a namespace (no control groups to write)' });
 else {
-  const machines = new Machines({ folder, init: 'systemd' });
+  const machines = new Machines({ folder, init: 'systemd', shown: repository });
   try {
     await life(machines);
     say({ steps });

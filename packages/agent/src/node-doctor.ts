@@ -6,15 +6,16 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { pinsOf, thisPlatform } from '@minikeep/bundle/pins';
+import { pinnedNodeVersion } from '@minikeep/bundle/pins';
 import type { SandboxPlatform } from '@minikeep/containment';
-import { blocks, collectFacts, findingsOf, type ModelCheckFacts } from '@minikeep/doctor';
-import { EventQueue, MINIKEEP_VERSION, MinikeepError, toMinikeepError } from '@minikeep/protocol';
+import { collectFacts, reportOf, type ModelCheckFacts } from '@minikeep/doctor';
+import { MINIKEEP_VERSION, MinikeepError } from '@minikeep/protocol';
 import type { DoctorResponse, ModelCheck } from '@minikeep/protocol/v1';
 import { writeKeyFile } from '@minikeep/state';
 import { z } from 'zod';
 import type { AgentConfig } from './config.ts';
 import { memoryAvailableBytes } from './machine.ts';
+import { OneAtATime } from './one-at-a-time.ts';
 
 /** As `minikeep doctor --home` writes it. */
 const RESULT = 'doctor.json';
@@ -43,7 +44,13 @@ export function nodeDoctor(
   config: Pick<AgentConfig, 'node' | 'program_folder' | 'store'>,
   home: string | undefined,
 ): NodeDoctor {
-  let busy = false;
+  const runs = new OneAtATime<DoctorResponse>(
+    EVENTS_MAX,
+    () =>
+      new MinikeepError('doctor.busy', `node ${config.node} is being looked at already`, {
+        next: 'Wait for that to end, then try again.',
+      }),
+  );
   let last: ModelCheck | undefined;
   const examine = async (
     withModel: boolean,
@@ -53,13 +60,12 @@ export function nodeDoctor(
     const folder = await mkdtemp(path.join(tmpdir(), 'minikeep-doctor-'));
     try {
       const model = path.resolve(config.program_folder, '../models/keeper.gguf');
-      const system = thisPlatform();
       const facts = await collectFacts({
         platform,
         programs: config.program_folder,
         model: existsSync(model) ? model : undefined,
         folder,
-        nodePinned: system === undefined ? '' : (pinsOf(system).packages[0]?.version ?? ''),
+        nodePinned: pinnedNodeVersion(),
         memoryAvailableBytes: async () => memoryAvailableBytes(),
         folders: [
           ...(home === undefined ? [] : [{ what: 'the home', path: home }]),
@@ -72,49 +78,27 @@ export function nodeDoctor(
         signal,
         onProgress,
       });
-      const findings = findingsOf(facts);
-      const document = { blocks: blocks(findings), findings, facts };
-      return { document, check: message(facts.model_check, Date.now() / 1000) };
+      return { document: reportOf(facts), check: message(facts.model_check, Date.now() / 1000) };
     } finally {
       await rm(folder, { recursive: true, force: true });
     }
   };
   return {
-    async *run(withModel, signal) {
-      if (busy)
-        throw new MinikeepError('doctor.busy', `node ${config.node} is being looked at already`, {
-          next: 'Wait for that to end, then try again.',
-        });
-      busy = true;
-      const ended = new AbortController();
-      const events = new EventQueue<DoctorResponse>(EVENTS_MAX);
-      const running = examine(withModel, AbortSignal.any([signal, ended.signal]), (what) =>
-        events.push({ event: { $case: 'progress', value: what } }),
-      ).then(
-        ({ document, check }) => {
+    run: (withModel, asked) =>
+      runs.run(asked, async (push, signal) => {
+        const { document, check } = await examine(withModel, signal, (what) =>
+          push({ event: { $case: 'progress', value: what } }),
+        );
+        if (withModel) {
+          last = check;
           const checked = { checked_at_seconds: check.checkedAtSeconds, ...document };
-          if (withModel) {
-            last = check;
-            if (home !== undefined) writeKeyFile(home, RESULT, `${JSON.stringify(checked)}\n`);
-          }
-          const value = {
-            node: config.node,
-            documentJson: JSON.stringify(document),
-            modelCheck: check,
-          };
-          events.push({ event: { $case: 'report', value } });
-          events.end();
-        },
-        (thrown: unknown) => events.end(toMinikeepError(thrown)),
-      );
-      try {
-        yield* events;
-      } finally {
-        ended.abort();
-        await running;
-        busy = false;
-      }
-    },
+          if (home !== undefined) writeKeyFile(home, RESULT, `${JSON.stringify(checked)}\n`);
+        }
+        const documentJson = JSON.stringify(document);
+        push({
+          event: { $case: 'report', value: { node: config.node, documentJson, modelCheck: check } },
+        });
+      }),
     async modelCheck() {
       last ??= home === undefined ? undefined : await kept(path.join(home, RESULT));
       return last;

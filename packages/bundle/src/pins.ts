@@ -48,3 +48,9 @@ export function asPlatform(text: string): Platform {
     exitCode: EXIT.usage,
   });
 }
+
+/** Of the Node that runs minikeep on this platform; empty where it does not run. */
+export function pinnedNodeVersion(): string {
+  const platform = thisPlatform();
+  return platform === undefined ? '' : (pinsOf(platform).packages[0]?.version ?? '');
+}

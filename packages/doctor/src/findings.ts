@@ -35,6 +35,18 @@ export function findingsOf(facts: MachineFacts): Finding[] {
 export const blocks = (findings: readonly Finding[]): boolean =>
   findings.some((one) => one.level === 'blocks');
 
+/** What `minikeep doctor --json` prints, wherever it was found. */
+export interface Report {
+  readonly blocks: boolean;
+  readonly findings: readonly Finding[];
+  readonly facts: MachineFacts;
+}
+
+export function reportOf(facts: MachineFacts): Report {
+  const findings = findingsOf(facts);
+  return { blocks: blocks(findings), findings, facts };
+}
+
 function programFindings(facts: MachineFacts): Finding[] {
   const { installation } = facts;
   const node =

@@ -1,5 +1,5 @@
 export * from './facts.ts';
 export { type Finding, type Level } from './finding.ts';
-export { blocks, findingsOf } from './findings.ts';
+export { blocks, findingsOf, reportOf } from './findings.ts';
 export { collectFacts, type CollectOptions } from './collect.ts';
 export { MACHINE, type Answer, type Probe } from './probe.ts';

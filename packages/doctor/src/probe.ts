@@ -17,18 +17,18 @@ export interface Probe {
   list(folder: string): readonly string[];
 }
 
-const RUN_MS_MAX = 15_000;
-const OUTPUT_BYTES_MAX = 1024 * 1024;
+export interface ProbeOptions {
+  readonly env: Readonly<Record<string, string>>;
+  /** Of one command. */
+  readonly timeoutMs: number;
+  readonly outputBytesMax: number;
+}
 
-export const MACHINE: Probe = {
+/** This machine. */
+export const machineProbe = ({ env, timeoutMs, outputBytesMax }: ProbeOptions): Probe => ({
   run: (file, args) =>
     new Promise((resolve) => {
-      const options = {
-        env: { LC_ALL: 'C' },
-        cwd: '/',
-        timeout: RUN_MS_MAX,
-        maxBuffer: OUTPUT_BYTES_MAX,
-      };
+      const options = { env, cwd: '/', timeout: timeoutMs, maxBuffer: outputBytesMax };
       execFile(file, [...args], options, (error, stdout, stderr) => {
         const code = error === null ? 0 : typeof error.code === 'number' ? error.code : null;
         resolve({ code, stdout, stderr: stderr || (error?.message ?? '') });
@@ -48,4 +48,10 @@ export const MACHINE: Probe = {
       return [];
     }
   },
-};
+});
+
+export const MACHINE: Probe = machineProbe({
+  env: { LC_ALL: 'C' },
+  timeoutMs: 15_000,
+  outputBytesMax: 1024 * 1024,
+});

@@ -1,12 +1,9 @@
 /** What this package may do to a machine. Tests of macOS give recorded answers; on Linux they use the real one. */
-import type { Answer, Probe } from '@minikeep/doctor';
-import { execFile } from 'node:child_process';
+import { machineProbe, type Probe } from '@minikeep/doctor/probe';
 import {
   chmodSync,
   lstatSync,
   mkdirSync,
-  readFileSync,
-  readdirSync,
   renameSync,
   rmSync,
   statSync,
@@ -37,33 +34,11 @@ const OUTPUT_BYTES_MAX = 4 * 1024 * 1024;
 export const THIS_MACHINE: Machine = {
   platform: process.platform,
   root: process.geteuid?.() === 0,
-  run: (file, args) =>
-    new Promise<Answer>((resolve) => {
-      const options = {
-        env: { LC_ALL: 'C', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
-        cwd: '/',
-        timeout: RUN_MS_MAX,
-        maxBuffer: OUTPUT_BYTES_MAX,
-      };
-      execFile(file, [...args], options, (error, stdout, stderr) => {
-        const code = error === null ? 0 : typeof error.code === 'number' ? error.code : null;
-        resolve({ code, stdout, stderr: stderr || (error?.message ?? '') });
-      }).stdin?.end();
-    }),
-  read(file) {
-    try {
-      return readFileSync(file, 'utf8');
-    } catch {
-      return undefined;
-    }
-  },
-  list(folder) {
-    try {
-      return readdirSync(folder);
-    } catch {
-      return [];
-    }
-  },
+  ...machineProbe({
+    env: { LC_ALL: 'C', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+    timeoutMs: RUN_MS_MAX,
+    outputBytesMax: OUTPUT_BYTES_MAX,
+  }),
   stat(file) {
     const found = statSync(file, { throwIfNoEntry: false });
     return found === undefined

@@ -1,10 +1,9 @@
 /** `minikeep doctor`: checks this machine, says what mends each finding; exit 3 if something blocks. */
 import { platformFor } from '@minikeep/agent';
-import { pinsOf, thisPlatform } from '@minikeep/bundle';
+import { pinnedNodeVersion } from '@minikeep/bundle/pins';
 import {
-  blocks,
   collectFacts,
-  findingsOf,
+  reportOf,
   type Finding,
   type Level,
   type MachineFacts,
@@ -50,7 +49,7 @@ export async function doctor(context: CommandContext, flags: DoctorFlags): Promi
       programs: distFolder,
       model: knownModels(distFolder).get(EMBEDDED_MODEL),
       folder,
-      nodePinned: pinnedNode(),
+      nodePinned: pinnedNodeVersion(),
       memoryAvailableBytes: localBudgetBytes,
       folders: [
         ...(home === undefined || home === ''
@@ -69,17 +68,11 @@ export async function doctor(context: CommandContext, flags: DoctorFlags): Promi
     remove();
     forget();
   }
-  const findings = findingsOf(facts);
-  const document = { blocks: blocks(findings), findings, facts };
+  const document = reportOf(facts);
   if (home !== undefined && existsSync(home)) keep(path.join(home, RESULT), document);
   if (json) await terminal.json(document);
-  else await say(terminal, findings, flags.verbose === true);
-  return blocks(findings) ? EXIT.checkFailed : EXIT.ok;
-}
-
-function pinnedNode(): string {
-  const platform = thisPlatform();
-  return platform === undefined ? '' : (pinsOf(platform).packages[0]?.version ?? '');
+  else await say(terminal, document.findings, flags.verbose === true);
+  return document.blocks ? EXIT.checkFailed : EXIT.ok;
 }
 
 /** Readers see the old result or the new one. */

@@ -2,7 +2,15 @@
 // sshd and (where this kernel lets it) systemd, are set up from a bundle alone and go through what happens to machines.
 // Needs root, ssh, sshd and ip. Everything ends with it. See CONTRIBUTING.md.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -14,12 +22,16 @@ const MINIKEEP = path.join(ROOT, 'minikeep');
 const COUNT = 5;
 const QUESTION = 'What is a stage?';
 const UP_MS_MAX = 180_000;
+/** As the cluster calls it. */
+const MODEL = 'model';
 
 const { values: flags } = parseArgs({
   options: {
     init: { type: 'string' },
     bundle: { type: 'string' },
     digest: { type: 'string' },
+    model: { type: 'string' },
+    rate: { type: 'string' },
     upgrade: { type: 'boolean', default: false },
     inside: { type: 'string' },
     help: { type: 'boolean', default: false },
@@ -28,9 +40,11 @@ const { values: flags } = parseArgs({
 const say = (text = '') => process.stdout.write(`${text}\n`);
 
 if (flags.help) {
-  say(`usage: sudo node scripts/five-namespaces.mjs [--init systemd|sshd] [--bundle FILE --digest SHA256] [--upgrade]
+  say(`usage: sudo node scripts/five-namespaces.mjs [--init systemd|sshd] [--bundle FILE --digest SHA256] [--model FILE] [--rate 1gbit] [--upgrade]
   --init     what process 1 of the machines is (default: systemd where this kernel's control groups allow it)
   --bundle   what the machines are set up from (default: made first, from this checkout)
+  --model    a GGUF file, which lies on the first machine (default: the embedded model, out of the bundle)
+  --rate     of each machine's cable, both ways, as tc writes it (default: as fast as it goes)
   --upgrade  upgrades to a newer version at the end, once to one that fails and once to one that does not`);
   process.exit(0);
 }
@@ -74,6 +88,8 @@ function outside() {
         digest ?? '',
         '--init',
         flags.init ?? (systemdPossible() ? 'systemd' : 'sshd'),
+        ...(flags.model === undefined ? [] : ['--model', path.resolve(flags.model)]),
+        ...(flags.rate === undefined ? [] : ['--rate', flags.rate]),
         ...(flags.upgrade ? ['--upgrade'] : []),
       ],
       { stdio: 'inherit' },
@@ -109,6 +125,7 @@ async function inside(folder) {
     folder: path.join(folder, 'machines'),
     init: flags.init,
     hidden: ROOT,
+    rate: flags.rate,
   });
   const begun = performance.now();
   let code = 0;
@@ -220,18 +237,19 @@ async function life(machines, folder) {
     if (did.length > 0) throw new Error(`it did ${did.join(', ')}`);
   });
   say(`             ${states()}`);
-  step('model imported from the bundle', () =>
-    must(
-      first,
-      'minikeep model import /opt/minikeep/current/models/keeper.gguf --name keeper --yes',
-    ),
+  const file =
+    flags.model === undefined
+      ? '/opt/minikeep/current/models/keeper.gguf'
+      : plugIn(path.join(folder, 'machines', first, 'opt'), flags.model);
+  step(`model imported, ${(json(`model show ${file}`).size_bytes / 1e9).toFixed(2)} GB`, () =>
+    must(first, `minikeep model import ${file} --name ${MODEL} --yes`),
   );
   step(`up on ${names.slice(0, 4).join(', ')}, the canary first`, () =>
-    must(first, `minikeep up keeper --nodes ${names.slice(0, 4).join(',')} --threads 1`),
+    must(first, `minikeep up ${MODEL} --nodes ${names.slice(0, 4).join(',')} --threads 1`),
   );
   for (const { node, layers } of deployment().stages)
     say(`             ${node}: layers ${layers[0]}–${layers[1] - 1}`);
-  const answer = step('question answered', () => ask('keeper'));
+  const answer = step('question answered', () => ask(MODEL));
   say(`             ${QUESTION} ${answer}`);
 
   const before = engines();
@@ -243,7 +261,7 @@ async function life(machines, folder) {
   if (engines() !== before) throw new Error(`other engines run: ${before} became ${engines()}`);
   same(
     answer,
-    step('question answered, the same', () => ask('keeper')),
+    step('question answered, the same', () => ask(MODEL)),
   );
 
   await step(`${third} rebooted (its plug pulled); the model is up again`, async () => {
@@ -253,7 +271,7 @@ async function life(machines, folder) {
   });
   same(
     answer,
-    step('question answered, the same', () => ask('keeper')),
+    step('question answered, the same', () => ask(MODEL)),
   );
 
   await step(`${first}, with the coordinator, rebooted; the model is up again`, async () => {
@@ -262,14 +280,14 @@ async function life(machines, folder) {
   });
   same(
     answer,
-    step('question answered, the same', () => ask('keeper')),
+    step('question answered, the same', () => ask(MODEL)),
   );
 
   step(`${last} removed`, () => must(first, `minikeep node remove ${last}`));
   say(`             ${states()}`);
   same(
     answer,
-    step('question answered, the same', () => ask('keeper')),
+    step('question answered, the same', () => ask(MODEL)),
   );
 
   if (flags.upgrade) {
@@ -289,9 +307,22 @@ async function life(machines, folder) {
     });
     same(
       answer,
-      step('question answered, the same', () => ask('keeper')),
+      step('question answered, the same', () => ask(MODEL)),
     );
   }
+}
+
+/** As a disk that is plugged in: the machine sees the file in /opt/usb, where nothing was copied to. Returns its path. */
+function plugIn(opt, file) {
+  mkdirSync(path.join(opt, 'usb'));
+  const there = path.join(opt, 'usb', 'model.gguf');
+  try {
+    linkSync(file, there);
+  } catch {
+    // On another file system.
+    copyFileSync(file, there);
+  }
+  return '/opt/usb/model.gguf';
 }
 
 function same(before, after) {

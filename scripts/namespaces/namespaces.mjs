@@ -17,14 +17,16 @@ const sh = (file, ...args) =>
 
 /** A switch in the network namespace of this process, which must be one of its own, and the keys of one operator. */
 export class Machines {
-  /** @param {{folder: string, init: 'systemd' | 'sshd', hidden?: string, shown?: string, subnet?: string}} options */
-  constructor({ folder, init, hidden = '', shown = '', subnet = '10.77.0' }) {
+  /** @param {{folder: string, init: 'systemd' | 'sshd', hidden?: string, shown?: string, subnet?: string, rate?: string}} options */
+  constructor({ folder, init, hidden = '', shown = '', subnet = '10.77.0', rate = '' }) {
     this.folder = folder;
     this.init = init;
     this.hidden = hidden;
     /** Seen as /srv/minikeep: a checkout may lie where a machine has folders of its own. */
     this.shown = shown;
     this.subnet = subnet;
+    /** Of each machine's cable, both ways, as tc writes it (1gbit); empty: as fast as it goes. */
+    this.rate = rate;
     this.machines = new Map();
     mkdirSync(folder, { recursive: true, mode: 0o755 });
     this.key = path.join(folder, 'operator');
@@ -120,6 +122,11 @@ export class Machines {
       String(machine.pid),
     );
     sh('ip', 'link', 'set', veth, 'master', BRIDGE, 'up');
+    if (this.rate === '') return;
+    const shape = ['root', 'tbf', 'rate', this.rate, 'burst', '1mb', 'latency', '50ms'];
+    sh('tc', 'qdisc', 'add', 'dev', veth, ...shape);
+    const inside = ['nsenter', '-t', String(machine.pid), '-n'];
+    sh(...inside, 'tc', 'qdisc', 'add', 'dev', 'eth0', ...shape);
   }
 
   /** As pulling its plug: every process of it is killed at once. */
@@ -180,7 +187,7 @@ export class Machines {
   }
 
   async close() {
-    const names = this.machines.keys().toArray();
+    const names = [...this.machines.keys()];
     for (const name of names) await this.cut(name);
     try {
       sh('ip', 'link', 'delete', BRIDGE);

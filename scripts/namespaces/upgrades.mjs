@@ -56,7 +56,7 @@ export async function upgrades({
   if (codes[FAILS] !== 'bootstrap.went_back' || failed.nodes.some(({ error }) => error === null))
     throw new Error(`it did not go back: ${JSON.stringify(failed.nodes, null, 1)}`);
   await until(
-    () => versions().split(', ').toSorted().join() === before.split(', ').toSorted().join(),
+    () => versions().split(', ').sort().join() === before.split(', ').sort().join(),
     WAIT_MS_MAX,
   );
   say(`             ${versions()}`);

@@ -64,9 +64,10 @@ export function explain(
 function stageLine(model: ModelFacts, placement: Placement, stage: StagePlacement): string {
   const { stages } = placement;
   const [first, end] = stage.layers;
-  const active =
-    model.layers.slice(first, end).reduce((sum, layer) => sum + layer.activeBytes, 0) +
-    (end === model.layers.length ? model.headBytes : 0);
+  const inLayers = model.layers
+    .slice(first, end)
+    .reduce((sum, layer) => sum + layer.activeBytes, 0);
+  const active = inLayers + (end === model.layers.length ? model.headBytes : 0);
   const extra = [
     ...(first === 0
       ? [`the embeddings (${formatBytes(model.embeddingBytes)}) and the text engine`]
@@ -77,11 +78,16 @@ function stageLine(model: ModelFacts, placement: Placement, stage: StagePlacemen
   const doing = stage.waitsFor === 'compute' ? 'computes longer than it reads:' : 'a token reads';
   const time = placement.costInSeconds ? ` in ${milliseconds(stage.cost)}` : '';
   const slowest = stages.length > 1 && stage.cost === placement.slowestCost ? ', the slowest' : '';
-  return `${stage.node}: ${end - first} layers${also}; ${doing} ${formatBytes(active)}${time}${slowest}. ${limitOf(model, placement, stage)}`;
+  return `${stage.node}: ${end - first} layers${also}; ${doing} ${formatBytes(active)}${time}${slowest}. ${limitOf(model, placement, stage, inLayers / active)}`;
 }
 
-/** What keeps the stage from having more layers. */
-function limitOf(model: ModelFacts, placement: Placement, stage: StagePlacement): string {
+/** What keeps the stage from having more layers. `share`: of its cost, what is not the output matrix's. */
+function limitOf(
+  model: ModelFacts,
+  placement: Placement,
+  stage: StagePlacement,
+  share: number,
+): string {
   const { options, stages, slowestCost } = placement;
   if (stages.length === 1) return 'It has the whole model.';
   if (options.cuts !== undefined) return '';
@@ -94,10 +100,10 @@ function limitOf(model: ModelFacts, placement: Placement, stage: StagePlacement)
   const least = Math.min(...grown.map(([from, to]) => memory(from, to).total));
   if (least > stage.budgetBytes)
     return `Its limit is memory: another layer would make it ${formatBytes(least)} of ${formatBytes(stage.budgetBytes)}.`;
-  const perLayer = stage.cost / (end - first);
+  const perLayer = (stage.cost * share) / (end - first);
   return stage.cost + perLayer > slowestCost
     ? `Its limit is speed: with another layer it would be the slowest.`
-    : 'It could take more; the cuts that are allowed, or the others’ memory, leave it this.';
+    : 'It could take more, but no placement that fits would be quicker for it.';
 }
 
 function speed(model: ModelFacts, placement: Placement, nodes: readonly NodeFacts[]): string[] {

@@ -1,6 +1,8 @@
 /**
  * Which node gets which layers: the exact search. A pipeline is as fast as its slowest stage, so that one is minimised;
- * among the placements that reach it, the one with the shortest way for a token (stages and hops).
+ * among the placements that reach it, the one with the shortest way for a token (stages and hops); among those, the
+ * most even one: a large output matrix can be the slowest stage by itself, and the others would share the layers anyhow,
+ * though prompts, of which only the last row meets that matrix, wait for the stage with the most layers.
  *
  * Two passes, because "smallest maximum, then smallest sum" has no optimal substructure in one: a prefix with a larger
  * maximum may still be part of the best whole. Pass 1 finds the smallest maximum; pass 2 the smallest sum among
@@ -14,6 +16,8 @@ import type { NodeFacts } from './types.ts';
 
 /** Room for rounding when a stage's cost is compared with the smallest maximum. */
 const COST_TOLERANCE = 1e-9;
+/** Weight of the squares of the stages beside their sum: only placements of equal sums are told apart by it. */
+const EVENNESS = 1e-9;
 /** Ranges looked at in one pass at most: some seconds. More nodes of different kinds keep the order they are given in. */
 const WORK_MAX = 300_000_000;
 
@@ -146,7 +150,7 @@ interface Found {
 interface Pass {
   /** No stage may cost more. */
   readonly limit: number;
-  /** Add stages and hops (pass 2), or keep the slowest stage (pass 1). */
+  /** Add stages, with their squares, and hops (pass 2), or keep the slowest stage (pass 1). */
   readonly sums: boolean;
 }
 
@@ -175,7 +179,10 @@ function pass(p: Problem, steps: Steps, { limit, sums }: Pass): Found | undefine
         for (let to = from + 1; to <= layers; to++) {
           const stage = cost.stage(node, from, to);
           let value = Math.max(start.value, stage);
-          if (sums) value = start.value + stage + (to === layers ? cost.exit(node) : 0);
+          if (sums) {
+            const uneven = limit > 0 ? (EVENNESS * stage * stage) / limit : 0;
+            value = start.value + stage + uneven + (to === layers ? cost.exit(node) : 0);
+          }
           // The cheapest questions first: a model of a thousand layers has half a million ranges.
           if (stage > limit || value >= (best[base + to] ?? Infinity)) continue;
           // More layers only need more memory, but the last one brings the head: ask each time.

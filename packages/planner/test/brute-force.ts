@@ -6,12 +6,16 @@ import { costModel } from '../src/cost.ts';
 import { stageMemory } from '../src/memory.ts';
 import type { ModelFacts, NodeFacts, PlanOptions } from '../src/types.ts';
 
+const TIE = 1e-9;
+
 export interface Best {
   readonly slowest: number;
   readonly total: number;
+  /** The stages' squares, summed. */
+  readonly uneven: number;
 }
 
-/** Smallest slowest stage, then smallest sum; undefined when nothing fits. */
+/** Smallest slowest stage, then smallest sum, then smallest squares; undefined when nothing fits. */
 export function bruteForce(
   model: ModelFacts,
   nodes: readonly NodeFacts[],
@@ -29,6 +33,7 @@ export function bruteForce(
       const bounds = [0, ...cuts, model.layers.length];
       let slowest = 0;
       let total = 0;
+      let uneven = 0;
       let fits = true;
       for (const [i, node] of used.entries()) {
         const first = bounds[i] ?? 0;
@@ -37,6 +42,7 @@ export function bruteForce(
         fits &&= stageMemory(model, first, end, options).total <= node.budgetBytes;
         const stage = cost.stage(node, first, end);
         slowest = Math.max(slowest, stage);
+        uneven += stage * stage;
         const before = used[i - 1];
         total += stage + (before === undefined ? cost.entry(node) : cost.hop(before, node));
         if (i === used.length - 1) total += cost.exit(node);
@@ -44,9 +50,11 @@ export function bruteForce(
       if (!fits) continue;
       const better =
         best === undefined ||
-        slowest < best.slowest * (1 - 1e-9) ||
-        (slowest <= best.slowest * (1 + 1e-9) && total < best.total);
-      if (better) best = { slowest, total };
+        slowest < best.slowest * (1 - TIE) ||
+        (slowest <= best.slowest * (1 + TIE) &&
+          (total < best.total * (1 - TIE) ||
+            (total <= best.total * (1 + TIE) && uneven < best.uneven)));
+      if (better) best = { slowest, total, uneven };
     }
   }
   return best;

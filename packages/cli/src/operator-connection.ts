@@ -1,7 +1,7 @@
 /** Asks a running cluster's coordinator, with the operator's certificate that lies in its home. */
 import { EXIT, MinikeepError, type Identity } from '@minikeep/protocol';
 import { parseConfig } from '@minikeep/protocol/config';
-import { connect } from '@minikeep/protocol/rpc';
+import { connect, type ConnectionFault } from '@minikeep/protocol/rpc';
 import { OperatorServiceDefinition, type OperatorServiceClient } from '@minikeep/protocol/v1';
 import {
   FILES,
@@ -21,7 +21,11 @@ export interface OperatorConnection {
   close(): void;
 }
 
-/** Throws `home.no_cluster`, `home.not_coordinator`, `cluster.not_running`, `home.*`. */
+/**
+ * A fault of this connection becomes `cluster.not_running` or `cluster.connection_lost`. What the coordinator reports,
+ * of nodes out of reach as well, stays as it is. Throws `home.no_cluster`, `home.not_coordinator`,
+ * `cluster.not_running`, `home.*`.
+ */
 export function connectOperator(flags: HomeFlags): OperatorConnection {
   const folder = homeFolder(flags);
   const settings = nodeSettings(folder);
@@ -53,6 +57,7 @@ export function connectOperator(flags: HomeFlags): OperatorConnection {
     pems,
     identity,
     'the coordinator',
+    (fault) => (fault.reached ? lost : notRunning)(settings, folder, fault),
   );
   return {
     operator: connection.client,
@@ -63,7 +68,7 @@ export function connectOperator(flags: HomeFlags): OperatorConnection {
   };
 }
 
-/** Runs `use` with a connection that is closed afterwards; says it clearly when nobody answers. */
+/** Runs `use` with a connection that is closed afterwards. */
 export async function withOperator<T>(
   flags: HomeFlags,
   use: (connection: OperatorConnection) => Promise<T>,
@@ -71,11 +76,6 @@ export async function withOperator<T>(
   const connection = connectOperator(flags);
   try {
     return await use(connection);
-  } catch (thrown) {
-    const { settings, folder } = connection;
-    if (thrown instanceof MinikeepError && thrown.code === 'node.unreachable')
-      throw notRunning(settings, folder, thrown);
-    throw thrown;
   } finally {
     connection.close();
   }
@@ -91,4 +91,21 @@ function notRunning(
     exitCode: EXIT.unreachable,
     cause,
   });
+}
+
+/** It was there, and may have begun what it was asked for. */
+function lost(
+  { cluster_name: name }: NodeSettings,
+  folder: string,
+  cause: ConnectionFault,
+): MinikeepError {
+  return new MinikeepError(
+    'cluster.connection_lost',
+    `the coordinator of ${name} ended, or fell silent, before it had answered`,
+    {
+      next: `What it had accepted goes on by itself: see minikeep status --home ${folder}, then run the command again if it is still needed.`,
+      exitCode: EXIT.unreachable,
+      cause,
+    },
+  );
 }

@@ -1,5 +1,6 @@
 /** A cluster with homes and a model: import, up, a coordinator that is killed, drain, down; as a user types it. */
 import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { REPOSITORY } from '@minikeep/testkit';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Homes, type RunningNode } from './homes.ts';
@@ -23,6 +24,9 @@ interface Answered {
 
 const homes = new Homes();
 const MODEL = path.join(REPOSITORY, 'models/keeper.gguf');
+/** From the start of a command until the coordinator has heard it. */
+const UP_ASKED_MS = 1_500;
+const WAIT = { timeout: 60_000, interval: 50 };
 let first: RunningNode;
 
 beforeAll(async () => {
@@ -101,6 +105,30 @@ it('a coordinator that is killed finds its engines again: no reload, the epoch k
   expect(await until('ready')).toEqual(before);
 });
 
+it('a coordinator that is killed in the middle of up: the error says what to do, and up works again', async () => {
+  await homes.json('a', 'down', 'keeper');
+  const agent = [...homes.running].find((node) => node !== first)?.last('agent')?.pid ?? 0;
+  const up = ['up', 'keeper', '--no-canary', '--context', '256', '--json'];
+  for (;;) {
+    const coordinator = first.last('coordinator')?.pid ?? 0;
+    // It answers nothing for a moment: `up` is under way for as long as it takes to kill the coordinator.
+    process.kill(agent, 'SIGSTOP');
+    const asked = homes.run('a', ...up);
+    await pause(UP_ASKED_MS);
+    process.kill(coordinator, 'SIGKILL');
+    const ended = await asked;
+    process.kill(agent, 'SIGCONT');
+    await expect.poll(() => first.last('coordinator')?.pid, WAIT).not.toBe(coordinator);
+    // On a slow machine it was killed before it was asked.
+    if (jsonError(ended).code === 'cluster.not_running') continue;
+    expect([ended.code, jsonError(ended).code]).toEqual([4, 'cluster.connection_lost']);
+    expect(jsonError(ended).next).toContain('minikeep status');
+    break;
+  }
+  await homes.untilStates('a', { 'mini-1': 'up', 'mini-2': 'up' });
+  expect((await homes.json<Status>('a', ...up.slice(0, -1))).stages).toHaveLength(2);
+}, 120_000);
+
 it('an agent that is killed loads its slice again by itself; the other keeps its engine and the epoch', async () => {
   const before = await until('ready');
   const other = [...homes.running].find((node) => node !== first);
@@ -167,6 +195,12 @@ it('a node that is away is left out of the next up, and said; back, it is used a
   const other = [...homes.running].find((node) => node !== first);
   await other?.stop();
   await homes.untilStates('a', { 'mini-2': 'away' });
+  // Out of reach is the node, not the coordinator that says so.
+  for (const asked of [['doctor'], ['canary']]) {
+    const ended = await homes.run('a', ...asked, '--node', 'mini-2', '--json');
+    expect([ended.code, jsonError(ended).code]).toEqual([4, 'node.unreachable']);
+    expect(jsonError(ended).message).toContain('mini-2');
+  }
   const up = ['up', 'keeper', '--no-canary', '--context', '256', '--threads', '1'];
   const without = await homes.json<Status & { left_out: object[] }>('a', ...up);
   expect(without.stages.map((stage) => stage.node)).toEqual(['mini-1']);

@@ -22,8 +22,7 @@ export async function* runCanaries(
     }
   const [first] = faults;
   if (first === undefined) return;
-  // Asked by an operator, `node.unreachable` would say that the coordinator is away.
-  if (nodes.length === 1 && first.error.code !== 'node.unreachable') throw first.error;
+  if (nodes.length === 1) throw first.error;
   throw new MinikeepError(
     'canary.not_run',
     `the canary did not run to its end on ${faults.map(({ node }) => node).join(', ')}: ${first.error.message}`,

@@ -1,5 +1,5 @@
 /** The doctor on nodes: asked for by an operator, and before the first model comes up on a node. */
-import { MinikeepError, toMinikeepError } from '@minikeep/protocol';
+import { toMinikeepError } from '@minikeep/protocol';
 import type { DoctorNodeResponse } from '@minikeep/protocol/v1';
 import { deadline } from '@minikeep/protocol/rpc';
 import type { NodeLink } from './node-link.ts';
@@ -7,29 +7,17 @@ import type { NodeLink } from './node-link.ts';
 /** Digests of the installation, an engine's start, a small model whole and split. */
 const DOCTOR_TIMEOUT_MS = 180_000;
 
-/** Throws the node's fault; one that is away as `doctor.not_run`. */
+/** Throws the node's fault. */
 export async function* doctorOn(
   node: NodeLink,
   modelCheck: boolean,
   signal: AbortSignal,
 ): AsyncGenerator<DoctorNodeResponse, void, undefined> {
-  try {
-    await node.reachable();
-    const limited = deadline(DOCTOR_TIMEOUT_MS, signal);
-    for await (const { event } of node.agent.doctor({ modelCheck }, { signal: limited })) {
-      if (event?.$case === 'report' && modelCheck) node.checked(event.value.modelCheck);
-      if (event !== undefined) yield { event };
-    }
-  } catch (thrown) {
-    signal.throwIfAborted();
-    const error = toMinikeepError(thrown);
-    // Asked by an operator, this code would say that the coordinator is away.
-    if (error.code !== 'node.unreachable') throw error;
-    throw new MinikeepError('doctor.not_run', `node ${node.name}: ${error.message}`, {
-      next: error.next,
-      exitCode: error.exitCode,
-      cause: error,
-    });
+  await node.reachable();
+  const limited = deadline(DOCTOR_TIMEOUT_MS, signal);
+  for await (const { event } of node.agent.doctor({ modelCheck }, { signal: limited })) {
+    if (event?.$case === 'report' && modelCheck) node.checked(event.value.modelCheck);
+    if (event !== undefined) yield { event };
   }
 }
 

@@ -7,7 +7,13 @@ import {
   type ClientMiddleware,
   type ServerMiddleware,
 } from 'nice-grpc-common';
-import { EXIT, MinikeepError, toMinikeepError, type ExitCode } from './errors.ts';
+import {
+  EXIT,
+  MinikeepError,
+  toMinikeepError,
+  type ExitCode,
+  type MinikeepErrorOptions,
+} from './errors.ts';
 import { ErrorDetail } from './generated/v1.ts';
 
 const TRAILER = 'minikeep-error-bin';
@@ -78,9 +84,13 @@ function statusOf(error: MinikeepError): Status {
 
 /**
  * Client side: the error that the server meant, or one that says what happened to the connection.
- * `who` names the peer in messages ("node a", "the coordinator").
+ * `who` names the peer in messages ("node a", "the coordinator"); `onFault` makes of a fault of the connection what the
+ * caller's user has to hear.
  */
-export function errorClientMiddleware(who: string): ClientMiddleware {
+export function errorClientMiddleware(
+  who: string,
+  onFault: (fault: ConnectionFault) => MinikeepError = (fault) => fault,
+): ClientMiddleware {
   return async function* (call, options) {
     let detail: ErrorDetail | undefined;
     const withTrailer: CallOptions = {
@@ -94,7 +104,8 @@ export function errorClientMiddleware(who: string): ClientMiddleware {
       return yield* call.next(call.request, withTrailer);
     } catch (thrown) {
       if (detail !== undefined) throw fromErrorDetail(detail);
-      throw connectionError(thrown, who, options.signal);
+      const error = connectionError(thrown, who, options.signal);
+      throw error instanceof ConnectionFault ? onFault(error) : error;
     }
   };
 }
@@ -108,6 +119,23 @@ function detailOf(bytes: Uint8Array | string | undefined): ErrorDetail | undefin
     return undefined;
   }
 }
+
+/**
+ * A fault of the connection to whoever was called. Never what that one reports about others, whatever its code: the
+ * kind of error does not cross a connection.
+ */
+export class ConnectionFault extends MinikeepError {
+  /** There was a connection, and the call may have been heard. */
+  readonly reached: boolean;
+
+  constructor(code: string, message: string, reached: boolean, options: MinikeepErrorOptions) {
+    super(code, message, { ...options, exitCode: EXIT.unreachable });
+    this.reached = reached;
+  }
+}
+
+/** How the library begins when it never got through. */
+const NOT_REACHED = /^(?:No connection established|Name resolution failed)/;
 
 /** A network namespace of its own begins without a way to itself. */
 const LOOPBACK_DOWN =
@@ -140,19 +168,22 @@ export function connectionError(thrown: unknown, who: string, signal?: AbortSign
       },
     );
   if (code === Status.UNAVAILABLE || code === Status.DEADLINE_EXCEEDED)
-    return new MinikeepError('node.unreachable', `can't reach ${who}: ${details}`, {
-      next: 'Check that the process runs and that its address and certificates belong to this cluster.',
-      exitCode: EXIT.unreachable,
-    });
+    return new ConnectionFault(
+      'node.unreachable',
+      `can't reach ${who}: ${details}`,
+      !NOT_REACHED.test(details),
+      {
+        next: 'Check that the process runs and that its address and certificates belong to this cluster.',
+      },
+    );
   if (code === Status.PERMISSION_DENIED || code === Status.UNAUTHENTICATED)
     return new MinikeepError('access.denied', `${who} refused: ${details}`, {
       next: 'Use a certificate of this cluster with the right role.',
       exitCode: EXIT.denied,
     });
   if (code === Status.CANCELLED)
-    return new MinikeepError('node.connection_lost', `${who} ended the connection`, {
+    return new ConnectionFault('node.connection_lost', `${who} ended the connection`, true, {
       next: 'Look at that process: it has probably been stopped.',
-      exitCode: EXIT.unreachable,
     });
   return new MinikeepError('call.failed', `${who} failed: ${details} (gRPC status ${code})`, {
     next: 'Look at that process: it may have crashed or run another version.',

@@ -22,7 +22,11 @@ import {
 import { frameTap } from './frame-tap.ts';
 import type { Identity } from './identity.ts';
 import { guardPort } from './strangers.ts';
-import { errorClientMiddleware, errorServerMiddleware } from './rpc-errors.ts';
+import {
+  errorClientMiddleware,
+  errorServerMiddleware,
+  type ConnectionFault,
+} from './rpc-errors.ts';
 
 /** A server to add services to; see `listen`. */
 export function makeServer(): Server {
@@ -111,20 +115,26 @@ export function connectAsStranger<Service extends CompatServiceDefinition>(
   return { client, close: () => channel.close() };
 }
 
-/** A client for the process with that identity at `host:port`. `who` names it in errors. Connects at the first call. */
+/**
+ * A client for the process with that identity at `host:port`. `who` names it in errors, `onFault` says what a fault of the
+ * connection means here. Connects at the first call.
+ */
 export function connect<Service extends CompatServiceDefinition>(
   definition: Service,
   address: string,
   pems: CredentialPems,
   identity: Identity,
   who: string,
+  onFault?: (fault: ConnectionFault) => MinikeepError,
 ): Connection<Service> {
   const channel: Channel = createChannel(
     address,
     channelCredentials(pems, identity),
     CHANNEL_OPTIONS,
   );
-  const client = createClientFactory().use(errorClientMiddleware(who)).create(definition, channel);
+  const client = createClientFactory()
+    .use(errorClientMiddleware(who, onFault))
+    .create(definition, channel);
   return { client, close: () => channel.close() };
 }
 

@@ -4,6 +4,7 @@ import tls from 'node:tls';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CertificateAuthority } from '../src/authority.ts';
 import {
+  ConnectionFault,
   accessInterceptor,
   connect,
   deadline,
@@ -230,6 +231,8 @@ describe('errors', () => {
       },
     });
     expect(error.exitCode).toBe(2);
+    // What a peer reports is no fault of the connection to it.
+    expect(error).not.toBeInstanceOf(ConnectionFault);
   });
 
   it('cross it however long they are, cut', async () => {
@@ -252,6 +255,8 @@ describe('errors', () => {
     const error = await failure(unload(await pems('coordinator', 'main'), NODE, unused));
     expect(error.code).toBe('node.unreachable');
     expect(error.exitCode).toBe(4);
+    expect(error).toBeInstanceOf(ConnectionFault);
+    expect(error).toHaveProperty('reached', false);
   });
 
   it('end a call to a peer that accepts the connection and then says nothing', async () => {

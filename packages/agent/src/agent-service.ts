@@ -7,8 +7,9 @@ import {
   MinikeepError,
   PROTOCOL_VERSION,
   toMinikeepError,
+  versionMismatch,
 } from '@minikeep/protocol';
-import type { RevokedSerials } from '@minikeep/protocol/rpc';
+import { hostOf, peerSerialOf, type RevokedSerials } from '@minikeep/protocol/rpc';
 import type {
   AgentServiceImplementation,
   HelloResponse,
@@ -21,6 +22,7 @@ import type { HostedDeployment } from './hosted-deployment.ts';
 import type { Hosts } from './hosts.ts';
 import type { NodeDoctor } from './node-doctor.ts';
 import type { Links } from './links.ts';
+import type { ObeyedCoordinator } from './obeyed-coordinator.ts';
 import { wiredLimitBytes, type NodeSpeed } from './node-speed.ts';
 import { memoryAvailableBytes } from './machine.ts';
 import type { Pieces } from './prepare-slice.ts';
@@ -36,6 +38,7 @@ export interface AgentServiceOptions {
   readonly cluster: string;
   readonly version: string;
   readonly instance: string;
+  readonly obeyed: ObeyedCoordinator;
   readonly pieces: Pieces;
   readonly hub: EventHub;
   readonly hosts: Hosts;
@@ -57,13 +60,21 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
   const { pieces, hub, hosts } = options;
   let watchers = 0;
   return {
-    async hello(request) {
+    async hello(request, context) {
       if (request.protocolVersion !== PROTOCOL_VERSION)
-        throw new MinikeepError(
-          'version.mismatch',
-          `the coordinator speaks protocol ${request.protocolVersion}, node ${options.node} speaks ${PROTOCOL_VERSION}`,
-          { next: 'Install the same version of minikeep on every node.' },
+        throw versionMismatch(
+          {
+            who: 'the coordinator',
+            version: request.minikeepVersion,
+            protocol: request.protocolVersion,
+          },
+          { who: `node ${options.node}`, version: options.version, protocol: PROTOCOL_VERSION },
         );
+      await options.obeyed.greet(request, {
+        serial: peerSerialOf(context),
+        host: hostOf(context.peer),
+      });
+      if (request.revoked !== undefined) options.revoke(request.revoked);
       return {
         protocolVersion: PROTOCOL_VERSION,
         node: options.node,

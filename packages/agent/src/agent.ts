@@ -27,6 +27,7 @@ import { EventHub } from './event-hub.ts';
 import { Hosts } from './hosts.ts';
 import { linkService } from './link-probe.ts';
 import { Links } from './links.ts';
+import { ObeyedCoordinator, obeying } from './obeyed-coordinator.ts';
 import { machineId } from './machine.ts';
 import { Pieces } from './prepare-slice.ts';
 import { SliceStore } from './slice-store.ts';
@@ -84,32 +85,37 @@ export async function startAgent(
   const links: Links = new Links({ credentials, onBetter: () => hosts.reconsiderWays() });
   const pieces = new Pieces(store, credentials);
   let address = '';
+  const { revocations } = credentials;
+  const obeyed = new ObeyedCoordinator(config.node, () => revocations?.epoch ?? 0);
   const server = makeServer();
   server.add(
     AgentServiceDefinition,
-    agentService({
-      node: config.node,
-      cluster: config.cluster,
-      version: parts.version,
-      instance: parts.instance ?? '',
-      pieces,
-      hub,
-      hosts,
-      links,
-      canary: parts.canary,
-      doctor: parts.doctor,
-      speed: parts.speed,
-      address: () => address,
-      sandbox: parts.sandbox,
-      sandboxOff: config.unsafe_no_sandbox,
-      machine: await machineId(),
-      revoke(list) {
-        const { revocations } = credentials;
-        if (revocations === undefined || list.epoch <= revocations.epoch) return 0;
-        parts.onRevoked?.(list);
-        return revocations.apply(list) ?? 0;
-      },
-    }),
+    obeying(
+      agentService({
+        obeyed,
+        node: config.node,
+        cluster: config.cluster,
+        version: parts.version,
+        instance: parts.instance ?? '',
+        pieces,
+        hub,
+        hosts,
+        links,
+        canary: parts.canary,
+        doctor: parts.doctor,
+        speed: parts.speed,
+        address: () => address,
+        sandbox: parts.sandbox,
+        sandboxOff: config.unsafe_no_sandbox,
+        machine: await machineId(),
+        revoke(list) {
+          if (revocations === undefined || list.epoch <= revocations.epoch) return 0;
+          parts.onRevoked?.(list);
+          return revocations.apply(list) ?? 0;
+        },
+      }),
+      obeyed,
+    ),
   );
   server.add(RawDataPlaneDefinition, { frames: dataPlane(hosts) });
   server.add(RawPieceDefinition, pieces.service);

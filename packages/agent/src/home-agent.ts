@@ -1,5 +1,11 @@
 /** The agent of a cluster that stays: its identity and settings are in its home, and it keeps in touch with the coordinator. */
-import { EXIT, MinikeepError, type Logger, type RunningProcess } from '@minikeep/protocol';
+import {
+  EXIT,
+  MinikeepError,
+  warnStarter,
+  type Logger,
+  type RunningProcess,
+} from '@minikeep/protocol';
 import { NAME_FIELD, parseConfig } from '@minikeep/protocol/config';
 import {
   Revocations,
@@ -109,6 +115,7 @@ async function start(
       onRevoked(list);
       revocations.apply(list);
     },
+    onTold: warnStarter,
     onShutOut: shutOut.resolve,
     log,
   });

@@ -63,15 +63,18 @@ export interface MembershipOptions {
   /** The certificate in `credentials` is a new one. */
   readonly onRenewed: () => void;
   readonly onRevoked: (list: RevokedSerials) => void;
+  /** A person has to hear of it; it is tried again all the same. */
+  readonly onTold: (error: MinikeepError) => void;
   /** The cluster does not want this machine: trying again would change nothing. */
   readonly onShutOut: (error: MinikeepError) => void;
 }
 
-const SHUT_OUT: ReadonlySet<string> = new Set([
-  'node.cloned',
-  'node.removed',
-  'access.removed',
+const SHUT_OUT: ReadonlySet<string> = new Set(['node.cloned', 'node.removed', 'access.removed']);
+/** What a person has to mend, on this machine or on the coordinator's; once mended, this node goes on by itself. */
+const TOLD: ReadonlySet<string> = new Set([
   'version.mismatch',
+  'coordinator.outdated',
+  'clock.skew',
 ]);
 
 type Client = Connection<typeof MembershipServiceDefinition>['client'];
@@ -250,6 +253,7 @@ export class Membership {
     if (message === this.#told) return;
     this.#told = message;
     const code = thrown instanceof MinikeepError ? thrown.code : '';
+    if (thrown instanceof MinikeepError && TOLD.has(code)) this.#options.onTold(thrown);
     this.#options.log('warn', 'the coordinator could not be told', { code, error: message });
   }
 }

@@ -23,6 +23,7 @@ const STOP_TIMEOUT_MS = 12_000;
 const LINE_LENGTH_MAX = 64 * 1024;
 
 const REPORT = z.union([
+  z.object({ type: z.literal('warning'), code: z.string(), message: z.string(), next: z.string() }),
   z.object({ type: z.literal('listening'), address: z.string(), pid: z.number() }),
   z.object({
     error: z.object({ code: z.string(), message: z.string(), next: z.string().default('') }),
@@ -37,6 +38,8 @@ export interface DaemonOptions {
   onListening(address: string, pid: number, again: boolean): void;
   /** It died and is started again. */
   onDied(why: string): void;
+  /** It goes on, and a person has to hear of it. */
+  onWarning(error: MinikeepError): void;
   onLog(text: string): void;
 }
 
@@ -140,6 +143,11 @@ export class Daemon {
     }
     const parsed = REPORT.safeParse(document);
     if (!parsed.success) return undefined;
+    if ('type' in parsed.data && parsed.data.type === 'warning') {
+      const { code, message, next } = parsed.data;
+      this.#options.onWarning(new MinikeepError(code, message, { next }));
+      return undefined;
+    }
     if ('error' in parsed.data) {
       const { code, message, next } = parsed.data.error;
       return new MinikeepError(code, message, { next, exitCode: exitOf(document) });

@@ -26,6 +26,10 @@ export class RunningNode {
     address: string;
     pid: number;
     again: boolean;
+    /** Of warnings. */
+    code?: string;
+    message?: string;
+    next?: string;
   }[] = [];
   stderr = '';
   readonly ended: Promise<number | null>;
@@ -47,6 +51,17 @@ export class RunningNode {
     });
     this.child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.stderr += text));
     this.ended = new Promise((resolve) => this.child.once('close', (code) => resolve(code)));
+  }
+
+  /** Waits for a warning with that code. */
+  async warned(code: string): Promise<{ readonly message: string; readonly next: string }> {
+    const deadline = Date.now() + START_TIMEOUT_MS;
+    for (;;) {
+      const found = this.events.find((event) => event.type === 'warning' && event.code === code);
+      if (found !== undefined) return { message: found.message ?? '', next: found.next ?? '' };
+      if (Date.now() > deadline) throw new Error(`no ${code}: ${JSON.stringify(this.events)}`);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
   }
 
   /** The newest word of that process. */

@@ -1,5 +1,12 @@
 /** The coordinator's disk is gone, and the cluster comes back from its backup; as a user types it. */
-import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
+import {
+  existsSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { REPOSITORY } from '@minikeep/testkit';
 import { afterAll, expect, it } from 'vitest';
@@ -19,6 +26,13 @@ async function untilReady(home: string): Promise<void> {
     if (deployments[0]?.state === 'ready') return;
     if (Date.now() > deadline) throw new Error(`it is ${JSON.stringify(deployments)}`);
   }
+}
+
+/** Its ports are those of the one that takes its place, on this one machine. */
+function elsewhereNow(home: string): void {
+  const file = path.join(home, 'node.json');
+  const settings = readFileSync(file, 'utf8');
+  writeFileSync(file, settings.replaceAll(/127\.0\.0\.1:\d+/g, '127.0.0.1:0'));
 }
 
 const PATIENCE_MS = 300_000;
@@ -59,7 +73,7 @@ it(
     lost.child.kill('SIGKILL');
     for (const part of ['coordinator', 'agent']) process.kill(lost.last(part)?.pid ?? 0, 'SIGKILL');
     await lost.ended;
-    rmSync(homes.home('a'), { recursive: true, force: true });
+    renameSync(homes.home('a'), homes.home('old'));
     const slices = path.join(homes.home('b'), 'store/slices');
     const before = readdirSync(slices).map((name) => [name, statSync(path.join(slices, name)).ino]);
     expect(before.length).toBeGreaterThan(0);
@@ -88,11 +102,24 @@ it(
     );
     expect(jsonError(again).code).toBe('cluster.exists');
 
+    // The old machine was not burnt after all, and comes back first, elsewhere: its nodes are there for it.
+    elsewhereNow(homes.home('old'));
+    const old = await homes.start('old');
+    await homes.untilStates('old', { 'mini-2': 'up' });
+
     const back = await homes.start('a');
     await back.listening('coordinator');
     await homes.untilStates('a', { 'mini-1': 'up', 'mini-2': 'up' });
     await untilReady('a');
+    // The nodes obey the restored one from the moment it greets them; the old one learns it, and what to do.
+    const { message, next } = await old.warned('coordinator.outdated');
+    expect(message).toContain('node mini-2 obeys a newer coordinator');
+    expect(next).toContain('minikeep stop');
+    await homes.untilStates('old', { 'mini-2': 'away' });
+    const row = (await homes.nodes('old')).find(({ name }) => name === 'mini-2');
+    expect(row?.error?.code).toBe('coordinator.outdated');
     expect((await homes.run('a', ...question)).stdout).toBe(answer);
+    await old.stop();
     expect(
       readdirSync(slices).map((name) => [name, statSync(path.join(slices, name)).ino]),
     ).toEqual(before);

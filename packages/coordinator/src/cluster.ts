@@ -12,7 +12,7 @@ import { Deployment, type DeploymentOptions } from './deployment.ts';
 import { ModelLibrary } from '@minikeep/models';
 import type { Models } from './models.ts';
 import { PieceOrigin } from './piece-origin.ts';
-import { NodeLink } from './node-link.ts';
+import { NodeLink, type Greeting } from './node-link.ts';
 import { leastSealed } from './seal.ts';
 import { ResultStreams } from './result-streams.ts';
 import { planPlaced, shapeOf, type PlanningOptions } from './reconcile/plans.ts';
@@ -37,6 +37,10 @@ export interface ClusterOptions {
   apiUrl?(): string;
   /** What the cluster's members said of themselves; nothing for a throw-away one. */
   facts?(node: string): NodeFacts | undefined;
+  /** How nodes know this process from another coordinator of the cluster; nothing for a throw-away one. */
+  readonly greeting?: Greeting;
+  /** A node obeys another coordinator. */
+  onDisobeyed?(error: MinikeepError): void;
   /** Where the last stage sends results, the best first; known once the coordinator listens. */
   addressesFor(node: string): readonly string[];
 }
@@ -45,7 +49,11 @@ export interface ClusterOptions {
 export interface NodeFacts {
   readonly clockAheadSeconds: number;
   readonly certificateEndsAtMs: number;
+  /** Why it is not taken for there although it calls. */
+  readonly refused: MinikeepError | undefined;
 }
+
+const DISOBEYED: ReadonlySet<string> = new Set(['coordinator.outdated', 'coordinator.twice']);
 
 export class Cluster {
   readonly library: ModelLibrary;
@@ -79,15 +87,22 @@ export class Cluster {
     for (const { name, addresses } of options.nodes) this.addNode(name, addresses);
   }
 
+  /** Of minikeep. */
+  get version(): string {
+    return this.#options.version;
+  }
+
   /** In the order in which stages follow each other unless a deployment says otherwise. */
   get nodes(): readonly NodeLink[] {
     return this.#nodes;
   }
 
   addNode(name: string, addresses: readonly string[]): void {
-    const { cluster, credentials } = this.#options;
+    const { cluster, credentials, version, greeting } = this.#options;
     const link: NodeLink = new NodeLink({
       cluster,
+      version,
+      ...(greeting === undefined ? {} : { greeting }),
       name,
       addresses,
       credentials,
@@ -98,6 +113,7 @@ export class Cluster {
       onDown: (error) => {
         for (const deployment of this.#deployments.values()) deployment.nodeDown(link, error);
         this.reconciler.nodeDown(name, error);
+        if (DISOBEYED.has(error.code)) this.#options.onDisobeyed?.(error);
       },
       onUp: () => this.reconciler.nodeUp(name),
     });
@@ -289,13 +305,14 @@ export class Cluster {
   #nodeStatus(node: NodeLink): NodeStatus {
     const { hello, heartbeat } = node;
     const facts = this.#options.facts?.(node.name);
+    const error = node.up ? undefined : (facts?.refused ?? node.error);
     return {
       node: node.name,
       address: node.address,
       links: node.up ? (heartbeat?.links ?? []) : [],
       addresses: node.address === '' ? [] : [...node.ways],
       reachable: node.up,
-      error: node.up || node.error === undefined ? undefined : toErrorDetail(node.error),
+      error: error === undefined ? undefined : toErrorDetail(error),
       platform: hello?.platform ?? '',
       cpuCount: hello?.cpuCount ?? 0,
       memoryBytes: hello?.memoryBytes ?? 0,

@@ -1,5 +1,8 @@
-/** Which nodes an `up` that names none may use: those that are there and in service. The others are left out, and said. */
-import { EXIT, MinikeepError } from '@minikeep/protocol';
+/**
+ * Which nodes an `up` that names none may use: those that are there, in service, and of the coordinator's version. The
+ * others are left out, and said.
+ */
+import { EXIT, MinikeepError, PROTOCOL_VERSION, versionMismatch } from '@minikeep/protocol';
 import { toErrorDetail } from '@minikeep/protocol/rpc';
 import type { LeftOutNode } from '@minikeep/protocol/v1';
 import { nodeDraining } from './reconcile/faults.ts';
@@ -9,6 +12,8 @@ export interface Candidate {
   readonly name: string;
   readonly up: boolean;
   readonly draining: boolean;
+  /** Of its program; empty while it is not known. */
+  readonly version: string;
   /** Why it is not up. */
   readonly error: MinikeepError | undefined;
 }
@@ -19,14 +24,19 @@ export interface LeftOut {
 }
 
 /** In the order given. Throws `deploy.no_nodes` when none is left. */
-export function chooseNodes(candidates: readonly Candidate[]): {
+export function chooseNodes(
+  candidates: readonly Candidate[],
+  version: string,
+): {
   readonly used: readonly string[];
   readonly leftOut: readonly LeftOut[];
 } {
   const used: string[] = [];
   const leftOut: LeftOut[] = [];
-  for (const { name, up, draining, error } of candidates)
+  for (const { name, up, draining, error, version: theirs } of candidates)
     if (draining) leftOut.push({ node: name, why: nodeDraining(name) });
+    else if (up && theirs !== version)
+      leftOut.push({ node: name, why: otherVersion(name, theirs, version) });
     else if (up) used.push(name);
     else leftOut.push({ node: name, why: error ?? away(name) });
   if (used.length > 0) return { used, leftOut };
@@ -52,6 +62,13 @@ export const leftOutMessages = (leftOut: readonly LeftOut[]): LeftOutNode[] =>
 
 const listed = (leftOut: readonly LeftOut[]): string =>
   leftOut.map(({ node, why }) => `${node} (${why.message})`).join(', ');
+
+/** They can talk, but what one version computes the other need not: an upgrade that has not come to its end. */
+export const otherVersion = (node: string, theirs: string, ours: string): MinikeepError =>
+  versionMismatch(
+    { who: `node ${node}`, version: theirs, protocol: PROTOCOL_VERSION },
+    { who: 'the coordinator', version: ours, protocol: PROTOCOL_VERSION },
+  );
 
 const away = (node: string): MinikeepError =>
   new MinikeepError('node.unreachable', `node ${node} has not answered yet`, {

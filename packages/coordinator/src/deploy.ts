@@ -11,7 +11,13 @@ import { checkUnchecked } from './doctors.ts';
 import { runCanaries } from './canaries.ts';
 import type { Cluster } from './cluster.ts';
 import type { Deployment } from './deployment.ts';
-import { chooseNodes, leftOutMessages, withLeftOut, type LeftOut } from './deploy-nodes.ts';
+import {
+  chooseNodes,
+  leftOutMessages,
+  otherVersion,
+  withLeftOut,
+  type LeftOut,
+} from './deploy-nodes.ts';
 import { slicesOf, wholePlan } from './deployment-steps.ts';
 import { checkTransfers } from './send-slices.ts';
 import { planDeployment, type DeploymentPlan } from './deployment-plan.ts';
@@ -79,7 +85,7 @@ async function run(
     });
   const { nodes, leftOut } = await nodesFor(cluster, request);
   progress(DeployPhase.DEPLOY_PHASE_CHECKING, 0, 1);
-  await Promise.all(nodes.map((node) => checkSandbox(node)));
+  await Promise.all(nodes.map((node) => checkNode(node, cluster.version)));
   const plan = await planDeployment(
     {
       model: request.model === '' ? request.modelPath : importedModel(cluster, request.model),
@@ -139,9 +145,11 @@ async function nodesFor(
   if (request.nodes.length > 0) return { nodes, leftOut: [] };
   await Promise.all(nodes.map((node) => node.tried));
   const { used, leftOut } = chooseNodes(
-    nodes.map(({ name, up, error }) => {
-      return { name, up, error, draining: cluster.reconciler.isDraining(name) };
+    nodes.map(({ name, up, error, hello }) => {
+      const draining = cluster.reconciler.isDraining(name);
+      return { name, up, error, draining, version: hello?.minikeepVersion ?? '' };
     }),
+    cluster.version,
   );
   return { nodes: nodes.filter(({ name }) => used.includes(name)), leftOut };
 }
@@ -151,9 +159,10 @@ function importedModel(cluster: Cluster, name: string): { sha256: string; path: 
   return requireModels(cluster.models).named(name);
 }
 
-/** Before anything is read or sent: can every node lock an engine in, or was it told not to? */
-async function checkSandbox(node: NodeLink): Promise<void> {
-  const { sandbox, sandboxOff } = await node.reachable();
+/** Before anything is read or sent: is it of our version, and can it lock an engine in, or was it told not to? */
+async function checkNode(node: NodeLink, version: string): Promise<void> {
+  const { sandbox, sandboxOff, minikeepVersion } = await node.reachable();
+  if (minikeepVersion !== version) throw otherVersion(node.name, minikeepVersion, version);
   if (sandboxOff || sandbox?.ok === true) return;
   const missing = (sandbox?.missing ?? []).map((m) => m.what).join('; ');
   throw new MinikeepError(

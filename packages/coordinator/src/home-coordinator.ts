@@ -2,9 +2,10 @@
  * The coordinator of a cluster that stays. Everything it knows is in its home; its own certificate and the operator's
  * are made anew at each start, and again before they end, for the authority is here.
  */
+import { randomBytes } from 'node:crypto';
 import { setTimeout as setTimer } from 'node:timers/promises';
 import path from 'node:path';
-import { MinikeepError, type Identity, type Logger } from '@minikeep/protocol';
+import { MinikeepError, warnStarter, type Identity, type Logger } from '@minikeep/protocol';
 import { CertificateAuthority } from '@minikeep/protocol/authority';
 import {
   RawDataPlaneDefinition,
@@ -58,6 +59,7 @@ const ACCESS: AccessRules = {
   'minikeep.v1.MembershipService': ['node'],
 };
 
+const INSTANCE_BYTES = 8;
 const DAY_MS = 86_400_000;
 /** Of the coordinator's own certificate and the operator's. */
 const OWN_LIFETIME_MS = 90 * DAY_MS;
@@ -124,6 +126,13 @@ async function open(
       return formatAddress(insideHost(host), this.port);
     },
   };
+  const told = new Set<string>();
+  const disobeyed = (error: MinikeepError): void => {
+    if (told.has(error.message)) return;
+    told.add(error.message);
+    state.write(({ event }) => event(error.code, { why: error.message.slice(0, 300) }));
+    warnStarter(error);
+  };
   const members: Members = new Members({
     settings,
     state,
@@ -137,6 +146,7 @@ async function open(
       else link.moveTo(addresses);
     },
     onRemoved: (name) => cluster.removeNode(name),
+    onOutdated: disobeyed,
   });
   const addresses = (): string[] => where.hosts.map((host) => formatAddress(host, where.port));
   const cluster: Cluster = new Cluster({
@@ -151,6 +161,11 @@ async function open(
     // The stage on this machine goes on whatever is pulled out of it.
     addressesFor: (node) =>
       node === settings.node ? [...new Set([where.inside, ...addresses()])] : addresses(),
+    greeting: {
+      instance: randomBytes(INSTANCE_BYTES).toString('hex'),
+      revoked: () => members.revoked(),
+    },
+    onDisobeyed: disobeyed,
     facts: (name) => members.facts(name),
     apiUrl: () => where.apiUrl,
   });
@@ -175,7 +190,7 @@ async function open(
   const listening = await listen(server, serves.listen, credentials, [access]);
   const strangers = makeServer();
   closers.push(() => strangers.forceShutdown());
-  strangers.add(EnrolmentServiceDefinition, enrolmentService(members));
+  strangers.add(EnrolmentServiceDefinition, enrolmentService(members, version));
   const forStrangers = await listenToStrangers(strangers, serves.enrolment_listen, credentials);
 
   const api = await startApi(cluster, serves.api_listen, version);

@@ -8,6 +8,7 @@ import {
   MinikeepError,
   PROTOCOL_VERSION,
   CALL_TIMEOUT_MS,
+  versionMismatch,
   type Identity,
 } from '@minikeep/protocol';
 import {
@@ -16,6 +17,7 @@ import {
   fromElsewhere,
   type Connection,
   type CredentialPems,
+  type RevokedSerials,
 } from '@minikeep/protocol/rpc';
 import {
   AgentServiceDefinition,
@@ -23,6 +25,7 @@ import {
   type Heartbeat,
   type ModelCheck,
   type NodeSpeed,
+  type HelloRequest,
   type HelloResponse,
   type WatchRequest,
   type WatchResponse,
@@ -42,8 +45,19 @@ const LINK_TRY_MS = 3_000;
 
 export type NodeEvent = NonNullable<WatchResponse['event']>;
 
+/** What a coordinator says of itself: a node obeys one at a time. */
+export interface Greeting {
+  /** Of this process. */
+  readonly instance: string;
+  /** Who is shut out. */
+  revoked(): RevokedSerials;
+}
+
 export interface NodeLinkOptions {
   readonly cluster: string;
+  /** Of the coordinator's program. */
+  readonly version: string;
+  readonly greeting?: Greeting;
   readonly name: string;
   /** host:port, the likeliest first; empty while the node has not been heard of. */
   readonly addresses: readonly string[];
@@ -194,8 +208,9 @@ export class NodeLink {
   /** Asks which process answers where the node was last heard of; undefined: none. */
   async instance(): Promise<string | undefined> {
     try {
-      const asked = { protocolVersion: PROTOCOL_VERSION, clusterId: this.#options.cluster };
-      const { instance } = await this.agent.hello(asked, { signal: deadline(INSTANCE_TIMEOUT_MS) });
+      const { instance } = await this.agent.hello(this.#greeting(), {
+        signal: deadline(INSTANCE_TIMEOUT_MS),
+      });
       return instance;
     } catch {
       return undefined;
@@ -265,16 +280,31 @@ export class NodeLink {
   }
 
   async #greet(): Promise<HelloResponse> {
-    const hello = await this.agent.hello(
-      { protocolVersion: PROTOCOL_VERSION, clusterId: this.#options.cluster },
-      { signal: deadline(this.#up ? LINK_TRY_MS : CALL_TIMEOUT_MS, this.#stop.signal) },
-    );
+    const hello = await this.agent.hello(this.#greeting(), {
+      signal: deadline(this.#up ? LINK_TRY_MS : CALL_TIMEOUT_MS, this.#stop.signal),
+    });
     if (hello.protocolVersion === PROTOCOL_VERSION) return hello;
-    throw new MinikeepError(
-      'version.mismatch',
-      `node ${this.name} speaks protocol ${hello.protocolVersion}, the coordinator speaks ${PROTOCOL_VERSION}`,
-      { next: 'Install the same version of minikeep on every node.' },
+    throw versionMismatch(
+      {
+        who: `node ${this.name}`,
+        version: hello.minikeepVersion,
+        protocol: hello.protocolVersion,
+      },
+      { who: 'the coordinator', version: this.#options.version, protocol: PROTOCOL_VERSION },
     );
+  }
+
+  #greeting(): HelloRequest {
+    const { cluster, version, greeting } = this.#options;
+    const revoked = greeting?.revoked();
+    return {
+      protocolVersion: PROTOCOL_VERSION,
+      clusterId: cluster,
+      minikeepVersion: version,
+      instance: greeting?.instance ?? '',
+      revoked:
+        revoked === undefined ? undefined : { epoch: revoked.epoch, serials: [...revoked.serials] },
+    };
   }
 
   /** Reads events until the stream ends, throws when heartbeats stay away. */

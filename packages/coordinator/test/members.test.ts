@@ -56,6 +56,7 @@ beforeEach(async () => {
     where: () => ({ hosts: ['192.168.1.20'], port: 7420, enrolmentPort: 7421 }),
     onNode: () => {},
     onRemoved: () => {},
+    onOutdated: () => {},
   });
 });
 afterEach(() => {

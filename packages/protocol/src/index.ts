@@ -10,3 +10,4 @@ export * from './log.ts';
 export * from './event-queue.ts';
 export * from './process-main.ts';
 export * from './version.ts';
+export * from './version-mismatch.ts';

@@ -3,8 +3,8 @@
  * a signal, the end of standard input (whoever started it is gone), or a fault of its own.
  *
  * It prints one line on standard output: `{"type":"listening","address":"127.0.0.1:4711","pid":123}`, or an error as
- * `{"error":{…}}` before it exits; a process that ends later because of an error prints that too. Its log goes to
- * standard error.
+ * `{"error":{…}}` before it exits; a process that ends later because of an error prints that too, and what a person has
+ * to hear meanwhile as `{"type":"warning",…}`. Its log goes to standard error.
  */
 import { rmSync, rmdirSync } from 'node:fs';
 import path from 'node:path';
@@ -48,6 +48,12 @@ export interface StartedProcess {
 export interface ProcessOptions {
   readonly log: Logger;
   start(): Promise<StartedProcess>;
+}
+
+/** Something that the person who started the process has to hear, though it goes on: a line of its own. */
+export function warnStarter(error: MinikeepError): void {
+  const { code, message, next } = error;
+  process.stdout.write(`${JSON.stringify({ type: 'warning', code, message, next })}\n`);
 }
 
 /** Never returns before the process is about to exit. */

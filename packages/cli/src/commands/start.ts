@@ -6,6 +6,7 @@ import type { CommandContext } from '../command-context.ts';
 import { homeFolder, nodeSettings, type HomeFlags } from '../home-folder.ts';
 import { UNSAFE_WARNING } from '../local-session.ts';
 import { announceHome } from '../announce-home.ts';
+import { safeLine } from '../safe-text.ts';
 import { forgetStarted, markStarted } from '../started.ts';
 import { Daemon, type DaemonOptions } from '../supervised.ts';
 
@@ -38,6 +39,10 @@ export async function start(context: CommandContext, flags: StartFlags): Promise
         ),
       onDied: (why) =>
         void say({ type: 'died', process: name, why }, `${name}: ${why}; starting it again`),
+      onWarning: ({ code, message, next }) => {
+        if (json) void terminal.json({ type: 'warning', process: name, code, message, next });
+        else terminal.note(safeLine(`warning: ${message}. ${next}`, 1_000));
+      },
       onLog: (text) => {
         if (flags.verbose === true && !json)
           for (const line of text.trimEnd().split('\n')) terminal.note(`  ${line}`);

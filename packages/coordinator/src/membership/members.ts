@@ -35,6 +35,8 @@ import {
   type NodeSettings,
   type State,
 } from '@minikeep/state';
+import type { NodeFacts } from '../cluster.ts';
+import { badName, cloned, outdated, refusedToken, removed } from './refusals.ts';
 
 /** A node that is silent for this long may be another machine with the same home. */
 const INSTANCE_SILENT_MS = 45_000;
@@ -67,11 +69,15 @@ export interface MembersOptions {
   /** A node joined or said where it is. */
   onNode(name: string, addresses: readonly string[]): void;
   onRemoved(name: string): void;
+  /** A node says that this coordinator is not the newest of its cluster. */
+  onOutdated(error: MinikeepError): void;
 }
 
 export class Members {
   readonly #options: MembersOptions;
   readonly #heard = new Map<string, Heard>();
+  /** Why a node is not taken for there although it calls. */
+  readonly #refused = new Map<string, MinikeepError>();
   #refusals = { window: 0, logged: 0, unlogged: 0 };
 
   constructor(options: MembersOptions) {
@@ -87,12 +93,19 @@ export class Members {
     return this.#options.state.read(readNodes);
   }
 
-  facts(name: string): { clockAheadSeconds: number; certificateEndsAtMs: number } | undefined {
+  /** A node called, and was refused for that; undefined: it was not. */
+  refusedAs(name: string, why: MinikeepError | undefined): void {
+    if (why === undefined) this.#refused.delete(name);
+    else this.#refused.set(name, why);
+  }
+
+  facts(name: string): NodeFacts | undefined {
     const row = this.nodes().find((node) => node.name === name);
     if (row === undefined) return undefined;
     return {
       clockAheadSeconds: this.#heard.get(name)?.clockAheadSeconds ?? 0,
       certificateEndsAtMs: row.certificateEndsAtMs,
+      refused: this.#refused.get(name),
     };
   }
 
@@ -165,7 +178,7 @@ export class Members {
       : { refused: 'unknown' as const };
     if (verdict.refused !== undefined) {
       // The operator learns why; the one who tried does not.
-      this.#logRefusal({
+      this.logRefusal({
         why: verdict.refused,
         token: wellFormed ? request.tokenId : '',
         name: request.name,
@@ -179,7 +192,7 @@ export class Members {
   }
 
   /** Strangers may try as often as they like, but not fill the log: so many a minute, the rest as a number. */
-  #logRefusal(data: Readonly<Record<string, string>>): void {
+  logRefusal(data: Readonly<Record<string, string>>): void {
     const { state, now } = this.#options;
     const window = Math.floor(now() / 60_000);
     if (window !== this.#refusals.window) this.#refusals = { ...this.#refusals, window, logged: 0 };
@@ -237,8 +250,9 @@ export class Members {
   /** A node that knows a later list of revoked certificates has heard it from a coordinator that took this one's place. */
   #checkOwnAge(node: string, epoch: number): void {
     if (epoch <= this.#revoked().epoch) return;
-    this.#options.state.write(({ event }) => event('coordinator.outdated', { node }));
-    throw outdated(node);
+    const error = outdated(node);
+    this.#options.onOutdated(error);
+    throw error;
   }
 
   /** A database from a backup lacks certificates that were renewed after it: they have to be known to be shut out. */
@@ -283,6 +297,7 @@ export class Members {
     this.checkRemovable(name);
     state.write((transaction) => removeNode(transaction, name, now()));
     this.#heard.delete(name);
+    this.#refused.delete(name);
     const list = this.#revoked();
     revocations.apply(list);
     this.#options.onRemoved(name);
@@ -346,41 +361,3 @@ function addressOf(host: string, port: number): string[] {
     return [];
   }
 }
-
-const refusedToken = (): MinikeepError =>
-  new MinikeepError(
-    'token.refused',
-    'the token was refused: it is used, expired, or not of this cluster',
-    {
-      next: 'Make a new one on the first node: minikeep invite. There, `minikeep events` says why this one was refused.',
-      exitCode: EXIT.denied,
-    },
-  );
-
-const badName = (name: string): MinikeepError =>
-  new MinikeepError('node.name_invalid', `"${name.slice(0, 80)}" can't be the name of a node`, {
-    next: 'Use 1 to 63 lower-case letters, digits, dots, underscores or hyphens: --name mini-2',
-    exitCode: EXIT.usage,
-  });
-
-const removed = (name: string): MinikeepError =>
-  new MinikeepError('node.removed', `node ${name} was removed from the cluster`, {
-    next: 'Join again with a new token: minikeep invite on the first node, minikeep join here.',
-    exitCode: EXIT.denied,
-  });
-
-const cloned = (name: string): MinikeepError =>
-  new MinikeepError('node.cloned', `node ${name} already runs: two machines have the same home`, {
-    next: 'Empty the copied home on one of them, and join that machine with a token of its own.',
-    exitCode: EXIT.denied,
-  });
-
-const outdated = (node: string): MinikeepError =>
-  new MinikeepError(
-    'coordinator.outdated',
-    `node ${node} has heard from a newer coordinator of this cluster: this one is a copy from before a restore`,
-    {
-      next: 'Stop the older one for good: its home is the copy. The other one serves the cluster.',
-      exitCode: EXIT.denied,
-    },
-  );

@@ -1,6 +1,6 @@
 /** The members' side of enrolment.proto and operator.proto: what strangers, nodes and operators may ask. */
-import { EXIT, MinikeepError, PROTOCOL_VERSION } from '@minikeep/protocol';
-import { peerOf, peerSerialOf } from '@minikeep/protocol/rpc';
+import { PROTOCOL_VERSION, versionMismatch, type MinikeepError } from '@minikeep/protocol';
+import { hostOf, peerOf, peerSerialOf } from '@minikeep/protocol/rpc';
 import type {
   EnrolmentServiceImplementation,
   EventsRequest,
@@ -12,10 +12,22 @@ import type { Members } from './members.ts';
 
 const EVENTS_COUNT_MAX = 10_000;
 
-export function enrolmentService(members: Members): EnrolmentServiceImplementation {
+export function enrolmentService(
+  members: Members,
+  version: string,
+): EnrolmentServiceImplementation {
   return {
     async join(request) {
-      checkVersion(request.protocolVersion, request.minikeepVersion);
+      const who = `the machine that joins as ${request.name.slice(0, 63)}`;
+      const other = otherProtocol(who, request, version);
+      if (other !== undefined) {
+        members.logRefusal({
+          why: 'version',
+          name: request.name,
+          version: request.minikeepVersion,
+        });
+        throw other;
+      }
       return members.join(request);
     },
   };
@@ -31,7 +43,9 @@ export function membershipService(
   return {
     async announce(request, context) {
       const { name } = peerOf(context);
-      checkVersion(request.protocolVersion, request.minikeepVersion, version);
+      const mismatch = otherProtocol(`node ${name}`, request, version);
+      members.refusedAs(name, mismatch);
+      if (mismatch !== undefined) throw mismatch;
       if (request.leaving) members.leaves(name, request.instance);
       // A node that was killed, or lost power, said nothing when it ended: whoever takes its place is no copy.
       const other = members.otherInstance(name, request.instance);
@@ -95,20 +109,15 @@ export async function* events(
   }
 }
 
-/** gRPC's name of the caller's address, without the port. */
-export function hostOf(peer: string): string {
-  const host = peer
-    .replace(/^ipv[46]:/, '')
-    .replace(/:\d+$/, '')
-    .replace(/^\[|\]$/g, '');
-  return host.replace(/^::ffff:(?=\d+\.)/, '');
-}
-
-function checkVersion(protocol: number, theirs: string, ours = ''): void {
-  if (protocol === PROTOCOL_VERSION) return;
-  throw new MinikeepError(
-    'version.mismatch',
-    `that machine runs minikeep ${theirs.slice(0, 40)} (protocol ${protocol}), the coordinator ${ours} speaks protocol ${PROTOCOL_VERSION}`,
-    { next: 'Install the same version of minikeep on every node.', exitCode: EXIT.failed },
+/** Undefined: both speak the same protocol. */
+function otherProtocol(
+  who: string,
+  theirs: { readonly protocolVersion: number; readonly minikeepVersion: string },
+  version: string,
+): MinikeepError | undefined {
+  if (theirs.protocolVersion === PROTOCOL_VERSION) return undefined;
+  return versionMismatch(
+    { who, version: theirs.minikeepVersion, protocol: theirs.protocolVersion },
+    { who: 'the coordinator', version, protocol: PROTOCOL_VERSION },
   );
 }

@@ -28,6 +28,12 @@ export const protobufFileName = "minikeep/v1/agent.proto";
 export interface HelloRequest {
   protocolVersion: number;
   clusterId: string;
+  /** Of the coordinator. */
+  minikeepVersion: string;
+  /** Of the coordinator's process: random, new at each start. A node obeys one at a time; empty in a throw-away cluster. */
+  instance: string;
+  /** Who is shut out. A coordinator whose list is older than the node's is a copy from the past, and not obeyed. */
+  revoked: RevocationList | undefined;
 }
 
 export interface HelloResponse {
@@ -340,7 +346,7 @@ export interface CanaryResponse {
 }
 
 function createBaseHelloRequest(): HelloRequest {
-  return { protocolVersion: 0, clusterId: "" };
+  return { protocolVersion: 0, clusterId: "", minikeepVersion: "", instance: "", revoked: undefined };
 }
 
 export const HelloRequest: MessageFns<HelloRequest> = {
@@ -350,6 +356,15 @@ export const HelloRequest: MessageFns<HelloRequest> = {
     }
     if (message.clusterId !== "") {
       writer.uint32(18).string(message.clusterId);
+    }
+    if (message.minikeepVersion !== "") {
+      writer.uint32(26).string(message.minikeepVersion);
+    }
+    if (message.instance !== "") {
+      writer.uint32(34).string(message.instance);
+    }
+    if (message.revoked !== undefined) {
+      RevocationList.encode(message.revoked, writer.uint32(42).fork()).join();
     }
     return writer;
   },
@@ -383,6 +398,30 @@ export const HelloRequest: MessageFns<HelloRequest> = {
             message.clusterId = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.minikeepVersion = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.instance = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.revoked = RevocationList.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -402,6 +441,11 @@ export const HelloRequest: MessageFns<HelloRequest> = {
     const message = createBaseHelloRequest();
     message.protocolVersion = object.protocolVersion ?? 0;
     message.clusterId = object.clusterId ?? "";
+    message.minikeepVersion = object.minikeepVersion ?? "";
+    message.instance = object.instance ?? "";
+    message.revoked = (object.revoked !== undefined && object.revoked !== null)
+      ? RevocationList.fromPartial(object.revoked)
+      : undefined;
     return message;
   },
 };

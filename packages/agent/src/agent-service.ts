@@ -52,6 +52,8 @@ export interface AgentServiceOptions {
   readonly sandbox: Promise<NonNullable<HelloResponse['sandbox']>>;
   readonly sandboxOff: boolean;
   readonly machine: string;
+  /** A person on this machine has to hear of it. */
+  onTold?(error: MinikeepError): void;
   /** Shuts certificates out; returns how many calls that ended. */
   revoke(list: RevokedSerials): number;
 }
@@ -61,8 +63,8 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
   let watchers = 0;
   return {
     async hello(request, context) {
-      if (request.protocolVersion !== PROTOCOL_VERSION)
-        throw versionMismatch(
+      if (request.protocolVersion !== PROTOCOL_VERSION) {
+        const mismatch = versionMismatch(
           {
             who: 'the coordinator',
             version: request.minikeepVersion,
@@ -70,6 +72,9 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
           },
           { who: `node ${options.node}`, version: options.version, protocol: PROTOCOL_VERSION },
         );
+        options.onTold?.(mismatch);
+        throw mismatch;
+      }
       await options.obeyed.greet(request, {
         serial: peerSerialOf(context),
         host: hostOf(context.peer),

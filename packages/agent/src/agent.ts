@@ -45,6 +45,8 @@ export interface AgentParts {
   readonly credentials: CredentialPems;
   /** Keeps a newer list of who is shut out, before it is acted on; nothing for a throw-away cluster. */
   onRevoked?(list: RevokedSerials): void;
+  /** A person on this machine has to hear of it. */
+  readonly onTold?: (error: MinikeepError) => void;
   readonly platform: SandboxPlatform;
   readonly canary: NodeCanary;
   readonly doctor: NodeDoctor;
@@ -107,6 +109,7 @@ export async function startAgent(
         address: () => address,
         sandbox: parts.sandbox,
         sandboxOff: config.unsafe_no_sandbox,
+        ...(parts.onTold === undefined ? {} : { onTold: parts.onTold }),
         machine: await machineId(),
         revoke(list) {
           if (revocations === undefined || list.epoch <= revocations.epoch) return 0;

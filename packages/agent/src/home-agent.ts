@@ -77,6 +77,12 @@ async function start(
   checkCertificate(credentials.certificate, settings);
   const onRevoked = (list: RevokedSerials): void =>
     writeKeyFile(home, FILES.revoked, JSON.stringify(revocations.merged(list)));
+  const told = new Set<string>();
+  const onTold = (error: MinikeepError): void => {
+    if (told.has(error.message)) return;
+    told.add(error.message);
+    warnStarter(error);
+  };
   const instance = randomBytes(INSTANCE_BYTES).toString('hex');
   const platform = platformFor(config.unsafe_no_sandbox);
   const full = {
@@ -88,6 +94,7 @@ async function start(
   const agent = await startAgent(full, {
     credentials,
     onRevoked,
+    onTold,
     platform,
     canary: nodeCanary(platform, full),
     doctor: nodeDoctor(platform, full, home),
@@ -115,7 +122,7 @@ async function start(
       onRevoked(list);
       revocations.apply(list);
     },
-    onTold: warnStarter,
+    onTold,
     onShutOut: shutOut.resolve,
     log,
   });

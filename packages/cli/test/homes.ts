@@ -7,6 +7,7 @@ import path from 'node:path';
 import { minikeep, type Ended } from './minikeep.ts';
 
 const START_TIMEOUT_MS = 60_000;
+const MINIKEEP = [path.join(REPOSITORY, 'minikeep')];
 
 export interface NodeDocument {
   readonly name: string;
@@ -34,15 +35,12 @@ export class RunningNode {
   stderr = '';
   readonly ended: Promise<number | null>;
 
-  constructor(home: string, args: readonly string[] = []) {
-    this.child = spawn(
-      path.join(REPOSITORY, 'minikeep'),
-      ['start', '--home', home, '--json', ...args],
-      {
-        stdio: ['ignore', 'pipe', 'pipe'],
-        env: { ...process.env, NO_COLOR: '1' },
-      },
-    );
+  constructor(home: string, args: readonly string[], program: readonly string[] = MINIKEEP) {
+    const [command = '', ...before] = program;
+    this.child = spawn(command, [...before, 'start', '--home', home, '--json', ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, NO_COLOR: '1' },
+    });
     let rest = '';
     this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       const lines = (rest + text).split('\n');
@@ -109,6 +107,11 @@ export class Homes {
     return minikeep([...args, '--home', this.home(home)]);
   }
 
+  /** The same with another program than this checkout's. */
+  runBy(program: readonly string[], home: string, ...args: string[]): Promise<Ended> {
+    return minikeep([...args, '--home', this.home(home)], { program });
+  }
+
   /** A command that must go well; its document. */
   async json<T>(home: string, ...args: string[]): Promise<T> {
     const ended = await this.run(home, ...args, '--json');
@@ -116,8 +119,13 @@ export class Homes {
     return JSON.parse(ended.stdout) as T;
   }
 
-  async start(home: string, ...args: string[]): Promise<RunningNode> {
-    const node = new RunningNode(this.home(home), args);
+  start(home: string, ...args: string[]): Promise<RunningNode> {
+    return this.startBy(MINIKEEP, home, ...args);
+  }
+
+  /** The same with another program than this checkout's. */
+  async startBy(program: readonly string[], home: string, ...args: string[]): Promise<RunningNode> {
+    const node = new RunningNode(this.home(home), args, program);
     this.running.add(node);
     void node.ended.then(() => this.running.delete(node));
     await node.listening('agent');

@@ -19,6 +19,8 @@ export interface RunOptions {
   readonly uid?: number;
   /** A program with arguments that starts minikeep (a filter, another user). */
   readonly by?: readonly string[];
+  /** In place of this checkout's, with its first arguments. */
+  readonly program?: readonly string[];
   readonly timeoutMs?: number;
   readonly onStart?: (child: ChildProcess) => void;
   readonly onStdout?: (text: string, child: ChildProcess) => void;
@@ -29,7 +31,11 @@ const TIMEOUT_MS = 120_000;
 /** Runs `minikeep ARGS` to its end; rejects when it takes too long. */
 export function minikeep(args: readonly string[], options: RunOptions = {}): Promise<Ended> {
   const started = performance.now();
-  const [command, ...rest] = [...(options.by ?? []), path.join(REPOSITORY, 'minikeep'), ...args];
+  const [command, ...rest] = [
+    ...(options.by ?? []),
+    ...(options.program ?? [path.join(REPOSITORY, 'minikeep')]),
+    ...args,
+  ];
   const child = spawn(command ?? '', rest, {
     cwd: options.cwd,
     ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),

@@ -2,6 +2,8 @@
 import {
   EXIT,
   MinikeepError,
+  SET_CLOCK,
+  utc,
   warnStarter,
   type Logger,
   type RunningProcess,
@@ -145,9 +147,9 @@ function checkCertificate(
   if (validToDate.getTime() > Date.now()) return;
   throw new MinikeepError(
     'certificate.ended',
-    `the certificate of node ${node} of ${cluster} ended on ${validToDate.toISOString().slice(0, 10)}: it was away for too long`,
+    `the certificate of node ${node} of ${cluster} ended on ${utc(validToDate.getTime())}, and this machine's clock says ${utc(Date.now())}: it was away for too long, or the clock is wrong`,
     {
-      next: 'On the first node: minikeep invite. Here: minikeep join --token-file -; the slices that are here stay.',
+      next: `If the clock is wrong, set it: ${SET_CLOCK}. Else on the first node: minikeep invite. Here: minikeep join --token-file -; the slices that are here stay.`,
       exitCode: EXIT.denied,
     },
   );

@@ -9,6 +9,7 @@ import {
   EXIT,
   MinikeepError,
   PROTOCOL_VERSION,
+  clockSkew,
   toMinikeepError,
   type Identity,
   type Logger,
@@ -87,6 +88,7 @@ export class Membership {
   #lookedAroundMs = -Infinity;
   /** Why the coordinator is not reached, as last logged: each reason once. */
   #told = '';
+  #clockTold = false;
 
   constructor(options: MembershipOptions) {
     this.#options = options;
@@ -152,9 +154,22 @@ export class Membership {
 
   async #learn(answer: AnnounceResponse): Promise<void> {
     const { revoked, coordinatorAddresses, renew } = answer;
+    this.#compareClocks(answer.nowSeconds);
     if (revoked !== undefined) this.#options.onRevoked(revoked);
     this.#remember(coordinatorAddresses);
     if (renew) await this.#renew();
+  }
+
+  /** Told once while it lasts. */
+  #compareClocks(coordinatorSeconds: number): void {
+    const skew = clockSkew({
+      whose: `node ${this.#options.settings.node}'s clock`,
+      platform: process.platform,
+      aheadSeconds: Date.now() / 1000 - coordinatorSeconds,
+      coordinatorMs: coordinatorSeconds * 1000,
+    });
+    if (skew !== undefined && !this.#clockTold) this.#options.onTold(skew);
+    this.#clockTold = skew !== undefined;
   }
 
   async #renew(): Promise<void> {

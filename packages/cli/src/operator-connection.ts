@@ -57,7 +57,10 @@ export function connectOperator(flags: HomeFlags): OperatorConnection {
     pems,
     identity,
     'the coordinator',
-    (fault) => (fault.reached ? lost : notRunning)(settings, folder, fault),
+    (fault) =>
+      fault.code === 'clock.skew'
+        ? fault
+        : (fault.reached ? lost : notRunning)(settings, folder, fault),
   );
   return {
     operator: connection.client,

@@ -1,4 +1,5 @@
 export * from './errors.ts';
+export * from './clock.ts';
 export * from './frame.ts';
 export * from './frame-decode.ts';
 export * from './frame-encode.ts';

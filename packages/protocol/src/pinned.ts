@@ -4,6 +4,7 @@
  */
 import { X509Certificate, createHash, timingSafeEqual } from 'node:crypto';
 import { connect, type DetailedPeerCertificate } from 'node:tls';
+import { SET_CLOCK, utc } from './clock.ts';
 import { EXIT, MinikeepError } from './errors.ts';
 import { formatAddress } from './addresses.ts';
 import { identityOfSubjectAltName, type Identity } from './identity.ts';
@@ -126,12 +127,10 @@ function checkTimes(leaf: X509Certificate, where: string): void {
   if (now >= from && now <= to) return;
   throw new MinikeepError(
     'clock.skew',
-    `the certificate of ${where} is valid from ${iso(from)} to ${iso(to)}, and this machine's clock says ${iso(now)}`,
+    `the certificate of ${where} is valid from ${utc(from)} to ${utc(to)}, and this machine's clock says ${utc(now)}`,
     {
-      next: 'Set the clocks of both machines right (`date`), then join again.',
+      next: `Compare \`date\` on both machines, set the clock that is wrong (${SET_CLOCK}), then join again with the same token.`,
       exitCode: EXIT.denied,
     },
   );
 }
-
-const iso = (ms: number): string => new Date(ms).toISOString().slice(0, 16).replace('T', ' ');

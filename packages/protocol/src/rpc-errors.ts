@@ -14,6 +14,7 @@ import {
   type ExitCode,
   type MinikeepErrorOptions,
 } from './errors.ts';
+import { SET_CLOCK, utc } from './clock.ts';
 import { ErrorDetail } from './generated/v1.ts';
 
 const TRAILER = 'minikeep-error-bin';
@@ -136,6 +137,10 @@ export class ConnectionFault extends MinikeepError {
 
 /** How the library begins when it never got through. */
 const NOT_REACHED = /^(?:No connection established|Name resolution failed)/;
+/** What TLS says of a certificate whose time, by this machine's clock, is not now. */
+const NOT_NOW = /certificate (?:is (?<early>not yet valid)|has expired)/;
+/** The library's words around a cause. */
+const AROUND = /^No connection established\. Last error: (?:Error: )?|\.? Resolution note: *$/g;
 
 /** A network namespace of its own begins without a way to itself. */
 const LOOPBACK_DOWN =
@@ -167,13 +172,15 @@ export function connectionError(thrown: unknown, who: string, signal?: AbortSign
         exitCode: EXIT.unreachable,
       },
     );
+  const notNow = NOT_NOW.exec(details);
+  if (notNow !== null) return certificateNotNow(who, notNow.groups?.['early'] !== undefined);
   if (code === Status.UNAVAILABLE || code === Status.DEADLINE_EXCEEDED)
     return new ConnectionFault(
       'node.unreachable',
-      `can't reach ${who}: ${details}`,
+      `can't reach ${who}: ${details.replaceAll(AROUND, '')}`,
       !NOT_REACHED.test(details),
       {
-        next: 'Check that the process runs and that its address and certificates belong to this cluster.',
+        next: 'Check that the process runs, that its address and certificates belong to this cluster, and that its clock is right.',
       },
     );
   if (code === Status.PERMISSION_DENIED || code === Status.UNAUTHENTICATED)
@@ -189,4 +196,15 @@ export function connectionError(thrown: unknown, who: string, signal?: AbortSign
     next: 'Look at that process: it may have crashed or run another version.',
     exitCode: EXIT.failed,
   });
+}
+
+function certificateNotNow(who: string, early: boolean): MinikeepError {
+  return new ConnectionFault(
+    'clock.skew',
+    `the certificate of ${who} ${early ? 'is not valid yet' : 'has ended'} by this machine's clock, which says ${utc(Date.now())}`,
+    false,
+    {
+      next: `Compare \`date\` on both machines and set the clock that is wrong: ${SET_CLOCK}.${early ? '' : ' If both are right, that machine was away for too long: join it again with a token of minikeep invite.'}`,
+    },
+  );
 }

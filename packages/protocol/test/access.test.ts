@@ -153,8 +153,22 @@ describe('control of an agent', () => {
   );
 
   it('fails with certificates that are not valid now (or the test above shows nothing)', async () => {
-    const error = await failure(withClockAt(Date.now() + 150 * YEAR_MS));
-    expect(['node.unreachable', 'call.failed', 'node.connection_lost']).toContain(error.code);
+    const early = await failure(withClockAt(Date.now() + 150 * YEAR_MS));
+    expect(early).toMatchObject({ code: 'clock.skew', exitCode: 4 });
+    expect(early.message).toMatch(/node n1 is not valid yet by this machine's clock, .* UTC/);
+    const { notBefore, notAfter } = { notBefore: new Date(0), notAfter: new Date(1_000) };
+    const own = await authority.issue('node', 'n1', { notBefore, notAfter });
+    const there = makeServer();
+    const ended = {
+      ...(await pems('node', 'n1')),
+      certificate: own.certificatePem,
+      privateKey: own.privateKeyPem,
+    };
+    const { port: at } = await listen(there, '127.0.0.1:0', ended, []);
+    const late = await failure(unload(await pems('coordinator', 'main'), NODE, at));
+    there.forceShutdown();
+    expect([late.code, late.next]).toEqual(['clock.skew', expect.stringContaining('sudo date')]);
+    expect(late.next).toContain('minikeep invite');
   });
 
   it('is refused to the coordinator of another authority', async () => {

@@ -3,7 +3,13 @@
  * cut is repeated by the same machine; nothing is sent before the other side has shown that it has the authority's
  * certificate.
  */
-import { EXIT, MINIKEEP_VERSION, MinikeepError, PROTOCOL_VERSION } from '@minikeep/protocol';
+import {
+  EXIT,
+  MINIKEEP_VERSION,
+  MinikeepError,
+  PROTOCOL_VERSION,
+  clockSkew,
+} from '@minikeep/protocol';
 import { certificateRequest, newPrivateKey } from '@minikeep/protocol/authority';
 import {
   connectAsStranger,
@@ -34,8 +40,6 @@ export interface JoinFlags extends HomeFlags {
 }
 
 const JOIN_TIMEOUT_MS = 15_000;
-/** A clock further off than this is worth a word. */
-const CLOCK_OFF_SECONDS = 60;
 
 interface Place {
   readonly host: string;
@@ -204,10 +208,13 @@ async function tell(
   await terminal.paragraph(
     `This machine is node ${answer.node} of the cluster ${answer.clusterName}.`,
   );
-  if (Math.abs(ahead) > CLOCK_OFF_SECONDS)
-    terminal.note(
-      `warning: this machine's clock is ${Math.round(Math.abs(ahead))} s ${ahead > 0 ? 'ahead of' : 'behind'} the coordinator's: set it right`,
-    );
+  const skew = clockSkew({
+    whose: "this machine's clock",
+    platform: process.platform,
+    aheadSeconds: ahead,
+    coordinatorMs: answer.nowSeconds * 1000,
+  });
+  if (skew !== undefined) terminal.note(`warning: ${skew.message}. ${skew.next}`);
   await terminal.line(
     `Next:  minikeep start${homeHint(flags)}      (or: minikeep service install)`,
   );

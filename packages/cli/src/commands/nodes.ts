@@ -1,6 +1,6 @@
 /** `minikeep nodes` and `node remove`: who belongs to the cluster, and who does no longer. */
 import { formatBytes } from '@minikeep/planner';
-import { EXIT, MINIKEEP_VERSION } from '@minikeep/protocol';
+import { EXIT, MINIKEEP_VERSION, clockSkew } from '@minikeep/protocol';
 import type { NodeStatus, StatusResponse } from '@minikeep/protocol/v1';
 import type { CommandContext } from '../command-context.ts';
 import type { HomeFlags } from '../home-folder.ts';
@@ -8,7 +8,6 @@ import { withOperator } from '../operator-connection.ts';
 import { safeLine } from '../safe-text.ts';
 
 const DAY_MS = 86_400_000;
-const CLOCK_OFF_SECONDS = 60;
 
 export async function nodes({ terminal }: CommandContext, flags: HomeFlags): Promise<number> {
   return withOperator(flags, async ({ operator }) => {
@@ -176,11 +175,13 @@ function notes({ nodes: all }: StatusResponse): string[] {
           300,
         ),
       );
-    const off = Math.round(Math.abs(node.clockAheadSeconds));
-    if (off > CLOCK_OFF_SECONDS)
-      found.push(
-        `${node.node}: its clock is ${off} s ${node.clockAheadSeconds > 0 ? 'ahead' : 'behind'}: set it right`,
-      );
+    const skew = clockSkew({
+      whose: `${node.node}'s clock`,
+      platform: node.platform,
+      aheadSeconds: node.clockAheadSeconds,
+      coordinatorMs: Date.now(),
+    });
+    if (skew !== undefined) found.push(safeLine(`${skew.message}. ${skew.next}`, 400));
     const left = node.certificateEndsAtSeconds * 1000 - Date.now();
     if (node.certificateEndsAtSeconds > 0 && left < 0)
       found.push(

@@ -11,6 +11,7 @@ import type { Fault, FoundParts, Placement, WantedDeployment } from './types.ts'
 const OF_THE_WAY: ReadonlySet<string> = new Set([
   'node.lost',
   'node.unreachable',
+  'clock.skew',
   'pipeline.stream_lost',
 ]);
 /** Faults of one stage's engine: the others can't know of it. */

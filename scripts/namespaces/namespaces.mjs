@@ -2,6 +2,7 @@
 // kernel's control groups allow one): for scripts/five-namespaces.mjs and the tests of bootstrap. Root on Linux only.
 // Everything is a child of the process that uses this, and the namespaces end with it.
 import { execFileSync, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -57,7 +58,7 @@ export class Machines {
       writeFileSync(this.knownHosts, `${address} ${key}\n`, { flag: 'a' });
     }
     const group =
-      this.init === 'systemd' ? makeGroup(`minikeep-${process.pid}-${name}`) : undefined;
+      this.init === 'systemd' ? makeGroup(`minikeep-${randomUUID().slice(0, 8)}-${name}`) : undefined;
     const child = spawn(
       'sh',
       [
@@ -246,7 +247,7 @@ async function removeGroup(group) {
 export function systemdPossible() {
   if (!existsSync('/lib/systemd/systemd') || groupRoot() === undefined) return false;
   try {
-    rmdirSync(makeGroup(`minikeep-try-${process.pid}`));
+    rmdirSync(makeGroup(`minikeep-try-${randomUUID().slice(0, 8)}`));
     return true;
   } catch {
     return false;

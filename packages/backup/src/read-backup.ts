@@ -11,6 +11,8 @@ import { extract, type Header } from 'tar-stream';
 import { MANIFEST, MANIFEST_FILE, NEEDED, belongs, type Manifest } from './contents.ts';
 import { BACKUP_BYTES_MAX, ENTRIES_MAX, MANIFEST_BYTES_MAX } from './limits.ts';
 
+/** What age says when the key of the file does not come out; every other fault is the file's. */
+const NOT_THE_KEY = "no identity matched any of the file's recipients";
 /** How an age file begins whose only key is a passphrase. */
 const BEGINNING = 'age-encryption.org/v1\n-> scrypt ';
 
@@ -32,7 +34,9 @@ export async function readBackup(
     const encrypted = Readable.toWeb(source) as ReadableStream<Uint8Array>;
     const plain = await decrypter.decrypt(encrypted).catch((cause: unknown) => {
       signal.throwIfAborted();
-      throw wrongPassphrase(file, cause);
+      if (cause instanceof Error && cause.message === NOT_THE_KEY)
+        throw wrongPassphrase(file, cause);
+      throw cause;
     });
     return await unpack(Readable.from(plain), folder, signal);
   } catch (thrown) {
@@ -142,7 +146,7 @@ async function checkBeginning(file: string): Promise<void> {
 
 const wrongPassphrase = (file: string, cause: unknown): MinikeepError =>
   new MinikeepError('backup.passphrase_wrong', `${file} does not open with this passphrase`, {
-    next: 'Give the file with the passphrase that it was made with: --passphrase-file FILE. Nobody can open it without.',
+    next: 'Give the file with the passphrase that it was made with: --passphrase-file FILE. Nobody can open it without. If it is the right one, the first lines of the backup were changed: take another copy.',
     exitCode: EXIT.denied,
     cause,
   });

@@ -128,8 +128,13 @@ const writeAgain = (name: string) =>
 
 it('that is cut, changed or something else is refused, and leaves nothing', async () => {
   const bytes = readFileSync(file);
+  const authenticated = bytes.indexOf('\n--- ') + 5;
+  const costly = bytes.toString('latin1').replace(/^(.*\n-> scrypt \S+) \d+\n/, '$1 30\n');
   const cases: [string, Buffer][] = [
     ['backup.not_one', Buffer.from('a letter')],
+    ['backup.damaged', Buffer.from(bytes).fill('AAAA', authenticated, authenticated + 4)],
+    // Opening it would take a terabyte of memory.
+    ['backup.damaged', Buffer.from(costly, 'latin1')],
     ['backup.damaged', bytes.subarray(0, bytes.length - 70_000)],
     ['backup.damaged', Buffer.concat([bytes, Buffer.alloc(10)])],
     ['backup.damaged', Buffer.from(bytes).fill(1, bytes.length - 200, bytes.length - 190)],

@@ -37,6 +37,8 @@ const { values: flags } = parseArgs({
     help: { type: 'boolean', default: false },
   },
 });
+/** A large model takes seconds for each on a small machine. */
+const TOKENS_MAX = flags.model === undefined ? 60 : 8;
 const say = (text = '') => process.stdout.write(`${text}\n`);
 
 if (flags.help) {
@@ -164,7 +166,7 @@ async function life(machines, folder) {
   const ask = (model) => {
     const line = must(
       first,
-      `minikeep run --home /var/lib/minikeep ${model} '${QUESTION}' --max-tokens 60 --temperature 0`,
+      `minikeep run --home /var/lib/minikeep ${model} '${QUESTION}' --max-tokens ${TOKENS_MAX} --temperature 0`,
     );
     return line.trim().split('\n').at(-1).trim();
   };

@@ -58,7 +58,9 @@ export class Machines {
       writeFileSync(this.knownHosts, `${address} ${key}\n`, { flag: 'a' });
     }
     const group =
-      this.init === 'systemd' ? makeGroup(`minikeep-${randomUUID().slice(0, 8)}-${name}`) : undefined;
+      this.init === 'systemd'
+        ? makeGroup(`minikeep-${randomUUID().slice(0, 8)}-${name}`)
+        : undefined;
     const child = spawn(
       'sh',
       [

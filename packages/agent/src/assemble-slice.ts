@@ -11,17 +11,14 @@ import {
   chunkBytes,
   chunkCount,
   chunkDigest,
+  chunkDigestAside,
 } from '@minikeep/gguf';
 import { MinikeepError, toMinikeepError } from '@minikeep/protocol';
+import { ChunkChecks, giveBack } from './chunk-checks.ts';
+import { Flusher } from './flusher.ts';
 import { manifestLine, provesPiece, type Piece } from './manifest.ts';
 import type { HeldPiece, SliceStore } from './slice-store.ts';
 import { codeOf, rejected } from './store-faults.ts';
-
-/** Written before the disk is asked to take it. */
-const FLUSH_BYTES = 64 * 1024 * 1024;
-
-/** Buffers below this may be part of a pool. */
-const LARGE_BYTES = 64 * 1024;
 
 /** Where pieces come from over the network. */
 export interface Source {
@@ -186,11 +183,10 @@ class Assembly {
   async #copy(target: PieceTarget, { file, piece }: HeldPiece): Promise<void> {
     const from = await open(file).catch(() => undefined);
     if (from === undefined) return;
-    const buffer = Buffer.allocUnsafe(PIECE_CHUNK_BYTES);
     try {
       for (let chunk = target.next; chunk !== undefined; chunk = target.next) {
         this.#options.signal.throwIfAborted();
-        const data = buffer.subarray(0, chunkBytes(piece.bytes, chunk));
+        const data = Buffer.allocUnsafeSlow(chunkBytes(piece.bytes, chunk));
         const at = piece.offset + chunk * PIECE_CHUNK_BYTES;
         const { bytesRead } = await from.read(data, 0, data.byteLength, at);
         // Damaged here: the rest comes from a source.
@@ -214,7 +210,7 @@ class Assembly {
       const first: number = target.next;
       let chunk = first;
       let proven = false;
-      let writing = Promise.resolve();
+      const underWay = new ChunkChecks();
       try {
         for await (const data of source.fetch(piece, first, target.missingFrom(first), signal)) {
           if (!proven) {
@@ -222,68 +218,22 @@ class Assembly {
             proven = true;
             continue;
           }
-          if (!target.fits(chunk, data)) throw rejected(`${source.name} sent a wrong chunk`);
-          // The next one is received and hashed while this one is written.
-          await writing;
-          writing = target.write(chunk, data).then(() => giveBack(data));
-          writing.catch(() => {});
-          this.receivedBytes += data.byteLength;
+          const index = chunk;
+          await underWay.add(target.matches(index, data), async (right) => {
+            if (!right) throw rejected(`${source.name} sent a wrong chunk`);
+            this.receivedBytes += data.byteLength;
+            await target.write(index, data);
+          });
           chunk += 1;
         }
       } finally {
         // Also when the source broke off: what came counts, and what our own disk says comes first.
-        await writing;
+        await underWay.end();
       }
       if (chunk === first) return;
     }
   }
 }
-
-/** Memory of a large buffer that nobody else has goes at once: waiting for the collector costs more than all checks. */
-function giveBack(data: Uint8Array): void {
-  const { buffer, byteOffset, byteLength } = data;
-  const alone = byteOffset + byteLength === buffer.byteLength && byteLength >= LARGE_BYTES;
-  if (alone && buffer instanceof ArrayBuffer) buffer.transfer(0);
-}
-
-/**
- * Brings what was written to the disk while more arrives: a transfer then takes as long as the slower of the two, and
- * not as long as both.
- */
-class Flusher {
-  readonly #handle: FileHandle;
-  #waitingBytes = 0;
-  #running: Promise<void> | undefined;
-  #error: unknown;
-
-  constructor(handle: FileHandle) {
-    this.#handle = handle;
-  }
-
-  /** Throws what an earlier flush did. */
-  written(bytes: number): void {
-    if (this.#error !== undefined) throw toError(this.#error);
-    this.#waitingBytes += bytes;
-    if (this.#waitingBytes < FLUSH_BYTES || this.#running !== undefined) return;
-    this.#waitingBytes = 0;
-    this.#running = this.#handle.datasync().then(
-      () => {
-        this.#running = undefined;
-      },
-      (error: unknown) => {
-        this.#error = error;
-      },
-    );
-  }
-
-  async end(): Promise<void> {
-    await this.#running;
-    if (this.#error !== undefined) throw toError(this.#error);
-  }
-}
-
-const toError = (thrown: unknown): Error =>
-  thrown instanceof Error ? thrown : new Error(String(thrown));
 
 /** The file that a slice grows in. */
 interface Part {
@@ -331,16 +281,28 @@ class PieceTarget {
   }
 
   fits(chunk: number, data: Uint8Array): boolean {
-    if (chunk >= this.#have.length || data.byteLength !== chunkBytes(this.piece.bytes, chunk))
-      return false;
-    const expected = this.digests?.subarray(chunk * DIGEST_BYTES, (chunk + 1) * DIGEST_BYTES);
+    const expected = this.#expected(chunk, data);
     return expected !== undefined && Buffer.compare(chunkDigest(data), expected) === 0;
   }
 
-  /** Takes a chunk that `fits`. */
+  /** `fits`, computed by another thread. */
+  async matches(chunk: number, data: Uint8Array): Promise<boolean> {
+    const expected = this.#expected(chunk, data);
+    return expected !== undefined && Buffer.compare(await chunkDigestAside(data), expected) === 0;
+  }
+
+  #expected(chunk: number, data: Uint8Array): Uint8Array | undefined {
+    return chunk < this.#have.length && data.byteLength === chunkBytes(this.piece.bytes, chunk)
+      ? this.digests?.subarray(chunk * DIGEST_BYTES, (chunk + 1) * DIGEST_BYTES)
+      : undefined;
+  }
+
+  /** Takes a chunk that `fits`; its buffer is not the caller's any more. */
   async write(chunk: number, data: Uint8Array): Promise<void> {
-    await this.#part.writer.write(data, this.offset + chunk * PIECE_CHUNK_BYTES);
-    this.#done(chunk, data.byteLength);
+    const { byteLength } = data;
+    const at = this.offset + chunk * PIECE_CHUNK_BYTES;
+    await this.#part.writer.write(data, at, () => giveBack(data));
+    this.#done(chunk, byteLength);
   }
 
   /** Keeps the chunks that are in the file already, which is `size` bytes long. */

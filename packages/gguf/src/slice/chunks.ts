@@ -2,7 +2,7 @@
  * Digests of pieces. A piece's digest is the SHA-256 of its chunks' digests in order, so that whoever knows it can check
  * the list of chunk digests at once, and then every chunk by itself, from wherever and in whichever order it came.
  */
-import { createHash, hash } from 'node:crypto';
+import { createHash, hash, webcrypto } from 'node:crypto';
 import { PIECE_BYTES_MAX, PIECE_CHUNK_BYTES } from '../limits.ts';
 
 export const DIGEST_BYTES = 32;
@@ -14,6 +14,11 @@ export const chunkBytes = (bytes: number, index: number): number =>
   Math.min(PIECE_CHUNK_BYTES, bytes - index * PIECE_CHUNK_BYTES);
 
 export const chunkDigest = (data: Uint8Array): Uint8Array => hash('sha256', data, 'buffer');
+
+/** The same by a thread of the pool; `data` is copied before this returns. */
+export async function chunkDigestAside(data: Uint8Array): Promise<Uint8Array> {
+  return new Uint8Array(await webcrypto.subtle.digest('SHA-256', data as Uint8Array<ArrayBuffer>));
+}
 
 /** A piece as it is checked: its size and the digests of its chunks, 32 bytes each, one after the other. */
 export interface PieceDigests {

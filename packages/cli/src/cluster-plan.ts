@@ -2,11 +2,13 @@
 import {
   defaultWiredLimit,
   highestWiredLimit,
+  measuredNetwork,
   type NodeFacts,
   type PlanOptions,
 } from '@minikeep/planner';
 import { EXIT, MinikeepError } from '@minikeep/protocol';
-import type { NodeStatus } from '@minikeep/protocol/v1';
+import type { ModelCheck, NodeStatus } from '@minikeep/protocol/v1';
+import { exactnessOf } from './model-check-state.ts';
 import type { OperatorConnection } from './operator-connection.ts';
 
 /** As the coordinator keeps it for the system and the trusted processes. */
@@ -14,6 +16,8 @@ const RESERVE_BYTES = 512 * 1024 * 1024;
 
 export interface ClusterNodes extends Pick<PlanOptions, 'network' | 'useEveryNode'> {
   readonly nodes: NodeFacts[];
+  /** By node's name. */
+  readonly checks: ReadonlyMap<string, ModelCheck | undefined>;
 }
 
 /**
@@ -36,17 +40,23 @@ export async function clusterNodes(
     });
   return {
     nodes: there.map(factsOf),
+    checks: new Map(there.map(({ node, modelCheck }) => [node, modelCheck])),
     useEveryNode: true,
-    ...(status.coordinatorNode === '' ? {} : { network: { coordinator: status.coordinatorNode } }),
+    network: {
+      ...measuredNetwork(there.map(({ node: name, links: ways }) => ({ name, ways }))),
+      ...(status.coordinatorNode === '' ? {} : { coordinator: status.coordinatorNode }),
+    },
   };
 }
 
 function factsOf(node: NodeStatus): NodeFacts {
   const { speed, memoryBytes } = node;
+  const modelCheck = exactnessOf(node.modelCheck);
   const speeds: Partial<NodeFacts> =
     speed === undefined
-      ? {}
+      ? { modelCheck }
       : {
+          modelCheck,
           memoryBytesPerSecond: speed.memoryBytesPerSecond,
           operationsPerSecond: speed.operationsPerSecond,
           speedSource: 'measured',

@@ -12,6 +12,7 @@ import type { Progress } from './progress.ts';
 
 const PHASES: ReadonlyMap<DeployPhase, string> = new Map([
   [DeployPhase.DEPLOY_PHASE_CHECKING, 'checking the model'],
+  [DeployPhase.DEPLOY_PHASE_MEASURING, 'measuring the nodes'],
   [DeployPhase.DEPLOY_PHASE_CANARY, 'trying the sandbox'],
   [DeployPhase.DEPLOY_PHASE_SENDING, 'sending slices'],
   [DeployPhase.DEPLOY_PHASE_LOADING, 'loading'],

@@ -1,12 +1,21 @@
 /** A placement as `plan --json` prints it. */
 import type { ModelFacts, Placement, Raise } from '@minikeep/planner';
+import type { ModelCheck } from '@minikeep/protocol/v1';
+import { checkDocument } from './model-check-state.ts';
 
-/** `raises`: what has to be done before it fits; `smaller`: the model that fits without. */
+interface Besides {
+  /** By node, of a running cluster. */
+  readonly checks?: ReadonlyMap<string, ModelCheck | undefined> | undefined;
+  /** What has to be done before it fits. */
+  readonly raises?: readonly Raise[];
+  /** The model that fits without. */
+  readonly smaller?: string | undefined;
+}
+
 export function planDocument(
   facts: ModelFacts,
   placement: Placement,
-  raises: readonly Raise[] = [],
-  smaller?: string,
+  { checks, raises = [], smaller }: Besides = {},
 ): Record<string, unknown> {
   const { options } = placement;
   return {
@@ -27,6 +36,7 @@ export function planDocument(
       process_bytes: stage.memory.process,
       total_bytes: stage.memory.total,
       budget_bytes: stage.budgetBytes,
+      ...(checks === undefined ? {} : { model_check: checkDocument(checks.get(stage.node)) }),
       ...(placement.costInSeconds ? { token_seconds: stage.cost } : {}),
     })),
     unused: placement.unused,

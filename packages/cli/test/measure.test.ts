@@ -2,7 +2,7 @@
  * Plans on a running cluster: what each node has and how fast it was measured; and layers that follow from that. Real
  * nodes with homes, a real engine that is measured.
  */
-import { copyFileSync, existsSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { MINIKEEP_VERSION } from '@minikeep/protocol';
 import { randomModelFile } from '@minikeep/testkit';
@@ -96,7 +96,7 @@ it(
     expect(b?.node).toBe('b');
     const cut = a?.layers[1] ?? 0;
     expect(cut).toBeLessThan(LAYERS / 2);
-    await homes.json('a', 'up', 'tiny', '--context', '256');
+    await homes.json('a', 'up', 'tiny', '--context', '256', '--no-canary');
     const { deployments } = await homes.json<{
       deployments: { stages: { node: string; layers: [number, number] }[] }[];
     }>('a', 'status');
@@ -106,6 +106,30 @@ it(
     ]);
     const busy = await homes.run('a', 'plan', 'tiny', '--measure', '--json');
     expect(jsonError(busy)).toMatchObject({ code: 'measure.busy' });
+    await homes.json('a', 'down', 'tiny');
+  },
+);
+
+it(
+  'the first model that comes up measures who never was, and tries its backend; plans show both',
+  { timeout: TIMEOUT_MS },
+  async () => {
+    await Promise.all([...homes.running].map((node) => node.stop()));
+    rmSync(path.join(homes.home('b'), 'speed.json'));
+    await homes.start('a');
+    await homes.start('b');
+    await homes.untilStates('a', { a: 'up', b: 'up' });
+    expect(await speeds()).toEqual({ a: 100e9, b: undefined });
+    await homes.json('a', 'up', 'tiny', '--context', '256');
+    const { a, b } = await speeds();
+    expect(a).toBe(100e9);
+    expect(b).toBeGreaterThan(1e8);
+    const { stages } = await homes.json<{
+      stages: { model_check: { status: string } }[];
+    }>('a', 'plan', 'tiny');
+    expect(stages.map((stage) => stage.model_check.status)).toEqual(['exact', 'exact']);
+    const text = await homes.run('a', 'plan', 'tiny');
+    expect(text.stdout).toMatch(/used +check\n.* exact\n.* exact\n/);
     await homes.json('a', 'down', 'tiny');
   },
 );

@@ -309,7 +309,7 @@ export class Cluster {
     return {
       node: node.name,
       address: node.address,
-      links: node.up ? (heartbeat?.links ?? []) : [],
+      links: node.up ? [...node.measuredLinks] : [],
       addresses: node.address === '' ? [] : [...node.ways],
       reachable: node.up,
       error: error === undefined ? undefined : toErrorDetail(error),

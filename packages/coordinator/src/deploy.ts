@@ -23,6 +23,7 @@ import { checkTransfers } from './send-slices.ts';
 import { planDeployment, type DeploymentPlan } from './deployment-plan.ts';
 import { requireModels } from './models.ts';
 import type { NodeLink } from './node-link.ts';
+import { measureUnmeasured } from './speeds.ts';
 import { bringUpKept } from './reconcile/requests.ts';
 
 const EVENTS_MAX = 10_000;
@@ -83,15 +84,27 @@ async function run(
         totalBytes,
       },
     });
+  /** Of work that isn't bytes. */
+  const part = (phase: DeployPhase, fraction: number): void =>
+    tell({ $case: 'progress', value: { phase, fraction, doneBytes: 0, totalBytes: 0 } });
   const { nodes, leftOut } = await nodesFor(cluster, request);
-  progress(DeployPhase.DEPLOY_PHASE_CHECKING, 0, 1);
+  part(DeployPhase.DEPLOY_PHASE_CHECKING, 0);
   await Promise.all(nodes.map((node) => checkNode(node, cluster.version)));
+  const anyOrder = request.nodes.length === 0;
+  if (request.keep && request.runCanary && request.cuts.length === 0 && nodes.length > 1) {
+    const unmeasured = nodes.filter(({ speed }) => speed === undefined).length;
+    let done = 0;
+    const measured = (): void => part(DeployPhase.DEPLOY_PHASE_MEASURING, done++ / unmeasured);
+    if (unmeasured > 0) measured();
+    await measureUnmeasured(nodes, signal, measured);
+  }
   const plan = await planDeployment(
     {
       model: request.model === '' ? request.modelPath : importedModel(cluster, request.model),
       cuts: request.cuts,
       context: request.context,
       noText: request.noText,
+      anyOrder,
     },
     nodes,
     cluster.library,
@@ -104,7 +117,7 @@ async function run(
   const { source } = plan;
   await checkTransfers(slicesOf(plan, wholePlan(plan)), { source, nodes: cluster.nodes, signal });
   if (request.runCanary) {
-    progress(DeployPhase.DEPLOY_PHASE_CANARY, 0, 1);
+    part(DeployPhase.DEPLOY_PHASE_CANARY, 0);
     // A node that was told to do without a sandbox has none to try; it counts as unsealed.
     const walled = plan.stages.map((s) => s.node).filter((node) => node.hello?.sandboxOff !== true);
     for await (const { event } of runCanaries(walled, signal))
@@ -115,7 +128,7 @@ async function run(
   }
   if (request.keep && request.runCanary) {
     // Once for each machine: its backend may compute a split model otherwise than the whole.
-    progress(DeployPhase.DEPLOY_PHASE_CHECKING, 0, 1);
+    part(DeployPhase.DEPLOY_PHASE_CHECKING, 0);
     await checkUnchecked(
       plan.stages.map(({ node }) => node),
       signal,

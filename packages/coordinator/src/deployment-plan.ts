@@ -8,15 +8,10 @@ import {
   SEQUENCES_MAX,
 } from '@minikeep/protocol';
 import { ExactMode, type ContextSettings, type HelloResponse } from '@minikeep/protocol/v1';
-import {
-  defaultWiredLimit,
-  highestWiredLimit,
-  modelFacts,
-  plan,
-  type NodeFacts,
-} from '@minikeep/planner';
+import { modelFacts } from '@minikeep/planner';
 import type { ModelLibrary, ModelSource } from '@minikeep/models';
 import type { NodeLink } from './node-link.ts';
+import { placeLayers } from './placement.ts';
 
 const CONTEXT_TOKENS_DEFAULT = 4096;
 const BATCH_ROWS_DEFAULT = 512;
@@ -24,8 +19,6 @@ const BATCH_ROWS_DEFAULT = 512;
 const BATCH_ROWS_MIN = 4;
 const CONTEXT_TOKENS_MAX = 16 * 1024 * 1024;
 const THREADS_MAX = 256;
-/** Kept for the system and the trusted processes. */
-const MEMORY_RESERVE_BYTES = 512 * 1024 * 1024;
 
 export interface ShapedStage {
   readonly node: NodeLink;
@@ -64,6 +57,8 @@ export interface DeploymentWish {
   readonly cuts: readonly number[];
   readonly context: ContextSettings | undefined;
   readonly noText: boolean;
+  /** The nodes may take their stages in another order than the given one, when that is quicker. */
+  readonly anyOrder?: boolean;
   /** It was placed before with these cuts: whether that fits was looked at then. */
   readonly placed?: boolean;
   /** Bytes that engines hold now, by node, and will have given back by then. */
@@ -92,13 +87,16 @@ export async function planDeployment(
       `${wish.cuts.length + 1} stages need as many nodes, there are ${nodes.length}`,
       { next: 'Give fewer cuts, or more nodes.', exitCode: EXIT.usage },
     );
-  const cuts = wish.placed === true ? wish.cuts : placeLayers(model, nodes, hellos, context, wish);
+  const { cuts, nodes: placed } =
+    wish.placed === true
+      ? { cuts: wish.cuts, nodes }
+      : placeLayers(model, nodes, hellos, context, wish);
   const slices = planSlices(model, cuts);
   const embedding = slices.find((s) => s.kind === 'embedding');
   const stages = slices
     .filter((s) => s.kind === 'stage')
     .map((slice, i): PlannedStage => {
-      const node = nodes[i];
+      const node = placed[i];
       if (node === undefined) throw new Error('a stage without a node');
       const { layers, bytes: sliceBytes } = slice;
       return { node, layers, sliceBytes, slice, embedding: i === 0 ? embedding : undefined };
@@ -150,65 +148,4 @@ function contextFor(
         },
       );
   return context;
-}
-
-/**
- * Cuts that the planner chooses; asked for cuts are checked against memory as well. Agents of one machine share its
- * memory: a local cluster must not be promised the same bytes twice.
- */
-function placeLayers(
-  model: Model,
-  nodes: readonly NodeLink[],
-  hellos: readonly HelloResponse[],
-  context: ContextSettings,
-  { cuts, freed }: Pick<DeploymentWish, 'cuts' | 'freed'>,
-): readonly number[] {
-  const used = cuts.length > 0 ? nodes.slice(0, cuts.length + 1) : nodes;
-  const machines = new Set(hellos.map((hello) => hello.machine));
-  // What one agent of a shared machine gives back, any of them can have.
-  const allFreed = [...(freed?.values() ?? [])].reduce((sum, bytes) => sum + bytes, 0);
-  const budgets = used.map((node, i) =>
-    budgetOf(
-      hellos[i],
-      node.heartbeat?.memoryAvailableBytes,
-      machines.size === 1 ? allFreed : freed?.get(node.name),
-    ),
-  );
-  const placement = plan(
-    modelFacts(model),
-    used.map((node, i) => ({ name: node.name, budgetBytes: budgets[i] ?? 0, ...speedOf(node) })),
-    {
-      contextTokens: context.nCtx,
-      parallel: context.nSeqMax,
-      batchRows: context.nBatch,
-      mode: context.mode === ExactMode.EXACT_MODE_FAST ? 'fast' : 'exact',
-      ...(cuts.length > 0 ? { cuts } : {}),
-      ...(machines.size === 1 ? { sharedBudgetBytes: Math.min(...budgets) } : {}),
-    },
-  );
-  return placement.cuts;
-}
-
-/** What was measured there, if it was; nodes that were not all measured count as equal. */
-const speedOf = ({ speed }: NodeLink): Partial<NodeFacts> =>
-  speed === undefined
-    ? {}
-    : {
-        memoryBytesPerSecond: speed.memoryBytesPerSecond,
-        operationsPerSecond: speed.operationsPerSecond,
-      };
-
-/** macOS counts memory that only caches files as used: there, what the GPU may hold. */
-function budgetOf(
-  hello: HelloResponse | undefined,
-  availableNow: number | undefined,
-  freed = 0,
-): number {
-  if (hello === undefined) return 0;
-  if (hello.platform.startsWith('darwin'))
-    return Math.min(
-      hello.wiredLimitBytes || defaultWiredLimit(hello.memoryBytes),
-      highestWiredLimit(hello.memoryBytes),
-    );
-  return Math.max(0, (availableNow ?? hello.memoryAvailableBytes) + freed - MEMORY_RESERVE_BYTES);
 }

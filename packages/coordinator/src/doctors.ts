@@ -21,12 +21,14 @@ export async function* doctorOn(
   }
 }
 
-/** Looks at nodes that were never looked at, all at once; one that can't be looked at says why. */
+/** Looks at nodes where no check came to its end yet, all at once; one that can't be looked at says why. */
 export async function checkUnchecked(
   nodes: readonly NodeLink[],
   signal: AbortSignal,
 ): Promise<void> {
-  const unchecked = nodes.filter((node) => node.modelCheck === undefined);
+  const unchecked = nodes.filter(
+    ({ modelCheck }) => modelCheck === undefined || modelCheck.status === 'not_run',
+  );
   await Promise.all(
     unchecked.map(async (node) => {
       try {

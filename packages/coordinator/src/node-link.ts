@@ -23,6 +23,7 @@ import {
   AgentServiceDefinition,
   type AgentServiceClient,
   type Heartbeat,
+  type LinkState,
   type ModelCheck,
   type NodeSpeed,
   type HelloRequest,
@@ -93,6 +94,7 @@ export class NodeLink {
   #speed: NodeSpeed | undefined;
   #heartbeat: Heartbeat | undefined;
   #heartbeatMs = -Infinity;
+  #measuredLinks: readonly LinkState[] = [];
   #error: MinikeepError | undefined;
   #up = false;
   /** Ends the watching over an address that is no longer the node's. */
@@ -187,6 +189,11 @@ export class NodeLink {
 
   get heartbeat(): Heartbeat | undefined {
     return this.#heartbeat;
+  }
+
+  /** Its ways to neighbours, as they were when a model was last up on it. */
+  get measuredLinks(): readonly LinkState[] {
+    return this.#measuredLinks;
   }
 
   get heartbeatAgeSeconds(): number {
@@ -324,6 +331,7 @@ export class NodeLink {
           clearTimeout(timer);
           timer = setTimeout(overdue, limitMs);
           this.#heartbeat = event.value;
+          if (event.value.links.length > 0) this.#measuredLinks = event.value.links;
           this.#heartbeatMs = performance.now();
           this.#error = undefined;
           heard();

@@ -5,13 +5,21 @@ import { stageMemoryTable } from './memory.ts';
 import type { Raise } from './raise.ts';
 import type { ModelFacts, NodeFacts, Placement, StagePlacement } from './types.ts';
 
-/** One line about the model, then one a stage. Lines for a terminal, without colour. */
-export function placementTable(model: ModelFacts, placement: Placement): string[] {
+const COLUMNS = 'node|layers|weights|KV cache|compute|process|total|budget|used'.split('|');
+
+/** One line about the model, then one a stage, with what is known of `nodes`. Lines for a terminal, without colour. */
+export function placementTable(
+  model: ModelFacts,
+  placement: Placement,
+  nodes: readonly NodeFacts[] = [],
+): string[] {
   const { options, stages } = placement;
+  const checks = new Map(nodes.map(({ name, modelCheck }) => [name, modelCheck]));
+  const checked = nodes.some(({ modelCheck }) => modelCheck !== undefined);
   const lines = [
     `${model.name}: ${model.architecture}, ${model.layers.length} layers, context ${options.contextTokens} × ${options.parallel}, ${options.mode}`,
     ...table([
-      ['node', 'layers', 'weights', 'KV cache', 'compute', 'process', 'total', 'budget', 'used'],
+      [...COLUMNS, ...(checked ? ['check'] : [])],
       ...stages.map((stage) => [
         stage.node,
         `${stage.layers[0]}–${stage.layers[1] - 1}`,
@@ -22,6 +30,7 @@ export function placementTable(model: ModelFacts, placement: Placement): string[
         formatBytes(stage.memory.total),
         formatBytes(stage.budgetBytes),
         `${((stage.memory.total / stage.budgetBytes) * 100).toFixed(0)} %`,
+        ...(checked ? [checks.get(stage.node) ?? 'not run'] : []),
       ]),
     ]),
   ];

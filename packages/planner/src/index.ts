@@ -3,6 +3,7 @@ export * from './explain.ts';
 export * from './facts.ts';
 export * from './format.ts';
 export * from './memory.ts';
+export * from './network.ts';
 export * from './place.ts';
 export * from './raise.ts';
 export * from './shapes/file-types.ts';

@@ -59,6 +59,36 @@ export function planRaised(
   return { placement, raises };
 }
 
+/** The placement; `plan.no_fit` says for each Mac what raises its limit, when that makes the model fit. */
+export function planOrRaise(
+  model: ModelFacts,
+  nodes: readonly NodeFacts[],
+  options: PlanOptions,
+): Placement {
+  const placement = fitting(() => plan(model, nodes, options));
+  if (placement !== undefined) return placement;
+  const raised = planRaised(model, nodes, options);
+  if (raised !== undefined) throw fitsOnlyRaised(model.name, raised.raises);
+  return plan(model, nodes, options);
+}
+
+/** `smaller`: a model that fits without. */
+export function fitsOnlyRaised(
+  model: string,
+  raises: readonly Raise[],
+  smaller?: string,
+): MinikeepError {
+  const machines = raises.map(({ node }) => node).join(', ');
+  return new MinikeepError(
+    'plan.no_fit',
+    `${model} fits only when the GPUs of ${machines} may hold more than they do now`,
+    {
+      next: `Raise the limits (${raises.map(({ node, command }) => `${node}: ${command}`).join('; ')})${smaller === undefined ? '' : `, or use ${smaller}, which fits without`}.`,
+      details: { raise: machines, ...(smaller === undefined ? {} : { smaller }) },
+    },
+  );
+}
+
 /** The placement, or undefined when the only thing against it is memory. */
 export function fitting(place: () => Placement): Placement | undefined {
   try {

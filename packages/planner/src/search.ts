@@ -55,14 +55,33 @@ interface Steps {
   readonly member: (kind: number, use: number) => number;
 }
 
-/** The best placement, or undefined when there is none. */
+/** The best placement, or undefined when there is none; the order that was given stays when no other one is better. */
 export function search(p: Problem): Chosen[] | undefined {
-  const steps = stepsOf(p);
+  const given = bestOf(p, givenSteps(p));
+  if (!triesEveryOrder(p)) return given?.chosen;
+  const any = bestOf(p, freeSteps(p));
+  if (given === undefined || any === undefined) return any?.chosen;
+  return better(any, given) ? any.chosen : given.chosen;
+}
+
+interface Best {
+  readonly slowest: number;
+  readonly sum: number;
+  readonly chosen: Chosen[];
+}
+
+function bestOf(p: Problem, steps: Steps): Best | undefined {
   const worst = pass(p, steps, { limit: Infinity, sums: false });
   if (worst === undefined) return undefined;
   const limit = worst.value * (1 + COST_TOLERANCE);
-  return (pass(p, steps, { limit, sums: true }) ?? worst).chosen;
+  const { value: sum, chosen } = pass(p, steps, { limit, sums: true }) ?? worst;
+  return { slowest: worst.value, sum, chosen };
 }
+
+const better = (one: Best, other: Best): boolean =>
+  one.slowest < other.slowest * (1 - COST_TOLERANCE) ||
+  (one.slowest <= other.slowest * (1 + COST_TOLERANCE) &&
+    one.sum < other.sum * (1 - COST_TOLERANCE));
 
 /** Whether every order of the nodes is looked at: with many nodes of different kinds that would take too long. */
 export function triesEveryOrder(p: Problem): boolean {
@@ -70,10 +89,6 @@ export function triesEveryOrder(p: Problem): boolean {
   const kinds = kindsOf(p);
   const sets = kinds.reduce((product, kind) => product * (kind.length + 1), 1);
   return (sets * kinds.length * p.layers * (p.layers + 1)) / 2 <= WORK_MAX;
-}
-
-function stepsOf(p: Problem): Steps {
-  return triesEveryOrder(p) ? freeSteps(p) : givenSteps(p);
 }
 
 /** In the nodes' own order: a set is "up to node i", so that the last one is known from it. */

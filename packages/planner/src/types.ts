@@ -69,6 +69,8 @@ export interface NodeFacts {
   readonly operationsPerSecond?: number;
   /** Where the two come from: looked up by the machine's name, or measured on it. */
   readonly speedSource?: 'measured' | 'looked_up' | 'stated';
+  /** Whether a split model computes there what the whole does, as its model check found: shown beside its stage. */
+  readonly modelCheck?: string;
   /** A Mac whose GPU may wire more than it does now. */
   readonly wiredLimit?: WiredLimit;
 }

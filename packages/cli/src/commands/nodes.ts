@@ -4,6 +4,7 @@ import { EXIT, MINIKEEP_VERSION, clockSkew } from '@minikeep/protocol';
 import type { NodeStatus, StatusResponse } from '@minikeep/protocol/v1';
 import type { CommandContext } from '../command-context.ts';
 import type { HomeFlags } from '../home-folder.ts';
+import { checkDocument, exactnessOf } from '../model-check-state.ts';
 import { withOperator } from '../operator-connection.ts';
 import { safeLine } from '../safe-text.ts';
 
@@ -29,7 +30,7 @@ export async function nodes({ terminal }: CommandContext, flags: HomeFlags): Pro
       const walls = sandbox === undefined ? '–' : sandbox.ok ? sandbox.mechanism : 'NONE';
       await terminal.line(
         safeLine(
-          `${name.padEnd(width)}${stateOf(node).padEnd(13)}${(address || '–').padEnd(24)}${memory.padEnd(12)}${exactnessOf(node).padEnd(10)}${walls}${name === status.coordinatorNode ? ' (coordinator)' : ''}`,
+          `${name.padEnd(width)}${stateOf(node).padEnd(13)}${(address || '–').padEnd(24)}${memory.padEnd(12)}${exactnessOf(node.modelCheck).padEnd(10)}${walls}${name === status.coordinatorNode ? ' (coordinator)' : ''}`,
           400,
         ),
       );
@@ -81,23 +82,6 @@ function stateOf(node: NodeStatus): string {
   return node.address === '' ? 'joined' : 'away';
 }
 
-/** Whether a split model computes there what the whole does, as the doctor or the first `up` found. */
-function exactnessOf({ modelCheck }: NodeStatus): string {
-  if (modelCheck?.status === 'exact') return 'exact';
-  return modelCheck?.status === 'differs' ? 'DIFFERS' : 'not run';
-}
-
-function checkDocument({ modelCheck }: NodeStatus): Record<string, unknown> {
-  if (modelCheck === undefined) return { status: 'not_run' };
-  const { status, by, backend, why, checkedAtSeconds } = modelCheck;
-  return {
-    status,
-    ...(status === 'differs' ? { by } : {}),
-    ...(status === 'not_run' ? { why } : { backend }),
-    checked_at_seconds: checkedAtSeconds,
-  };
-}
-
 function nodeDocument(node: NodeStatus, status: StatusResponse) {
   return {
     name: node.node,
@@ -136,7 +120,7 @@ function nodeDocument(node: NodeStatus, status: StatusResponse) {
         ? new Date(node.certificateEndsAtSeconds * 1000).toISOString()
         : null,
     violations: node.violations,
-    model_check: checkDocument(node),
+    model_check: checkDocument(node.modelCheck),
     error: node.error === undefined ? null : { code: node.error.code, message: node.error.message },
   };
 }

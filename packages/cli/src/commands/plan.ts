@@ -3,6 +3,7 @@ import { openModel } from '@minikeep/gguf';
 import {
   explain,
   fileTypesOf,
+  fitsOnlyRaised,
   fitting,
   knownShape,
   looksLikeShape,
@@ -23,12 +24,11 @@ import {
   type NodeFacts,
   type Placement,
   type PlanOptions,
-  type Raise,
 } from '@minikeep/planner';
 import { EXIT, MinikeepError } from '@minikeep/protocol';
 import { existsSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { clusterNodes } from '../cluster-plan.ts';
+import { clusterNodes, type ClusterNodes } from '../cluster-plan.ts';
 import type { CommandContext } from '../command-context.ts';
 import { LOCAL_NODES_DEFAULT } from '../defaults.ts';
 import type { HomeFlags } from '../home-folder.ts';
@@ -67,16 +67,16 @@ export async function planCommand(
       exitCode: EXIT.usage,
     });
   const { facts, shape } = await modelNamed(name, distFolder, flags);
-  const { nodes, ...more } = await nodesFor(context, flags);
+  const { nodes, checks, ...more } = await nodesFor(context, flags);
   const options = planOptions(facts, flags, more);
   const show = async (shown: Placement, on: readonly NodeFacts[]): Promise<void> => {
-    for (const line of placementTable(facts, shown)) await terminal.line(line);
+    for (const line of placementTable(facts, shown, on)) await terminal.line(line);
     if (flags.explain === true)
       for (const line of ['', ...explain(facts, shown, on)]) await terminal.line(line);
   };
   const placement = fitting(() => plan(facts, nodes, options));
   if (placement !== undefined) {
-    if (flags.json === true) await terminal.json(planDocument(facts, placement));
+    if (flags.json === true) await terminal.json(planDocument(facts, placement, { checks }));
     else await show(placement, nodes);
     return EXIT.ok;
   }
@@ -84,7 +84,9 @@ export async function planCommand(
   const raised = planRaised(facts, nodes, options);
   if (raised === undefined) throw noFit(() => plan(facts, nodes, options), smaller);
   if (flags.json === true)
-    await terminal.json(planDocument(facts, raised.placement, raised.raises, smaller));
+    await terminal.json(
+      planDocument(facts, raised.placement, { checks, raises: raised.raises, smaller }),
+    );
   else {
     await show(raised.placement, nodes);
     await terminal.line('');
@@ -93,7 +95,7 @@ export async function planCommand(
     );
     for (const line of raiseLines(raised.raises)) await terminal.line(line);
   }
-  throw fitsOnlyRaised(facts, raised.raises, smaller);
+  throw fitsOnlyRaised(facts.name, raised.raises, smaller);
 }
 
 interface Asked {
@@ -125,18 +127,20 @@ const onCluster = (flags: PlanFlags): boolean => flags.home !== undefined || fla
 async function nodesFor(
   context: CommandContext,
   flags: PlanFlags,
-): Promise<Nodes & { readonly nodes: NodeFacts[] }> {
+): Promise<Nodes & Pick<ClusterNodes, 'nodes'> & Partial<Pick<ClusterNodes, 'checks'>>> {
   if (onCluster(flags)) {
     const { terminal, interrupts } = context;
     const progress = new Progress(terminal, flags.json === true);
     if (flags.measure === true) progress.show('measuring each node');
-    return withOperator(flags, (connection) =>
+    const asked = await withOperator(flags, (connection) =>
       clusterNodes(
         connection,
         interrupts.signal,
         flags.measure === true ? (node) => progress.show(`measured ${node}`) : undefined,
       ),
     ).finally(() => progress.clear());
+    // As `up` does.
+    return { ...asked, anyOrder: flags.cuts === undefined };
   }
   if (flags.nodes === undefined) {
     const cuts = flags.cuts === undefined ? LOCAL_NODES_DEFAULT : flags.cuts.length + 1;
@@ -168,22 +172,6 @@ function smallerFitting(
       return shapeName({ shape, fileType: smaller });
   }
   return undefined;
-}
-
-function fitsOnlyRaised(
-  facts: ModelFacts,
-  raises: readonly Raise[],
-  smaller: string | undefined,
-): MinikeepError {
-  const machines = raises.map(({ node }) => node).join(', ');
-  return new MinikeepError(
-    'plan.no_fit',
-    `${facts.name} fits only when the GPUs of ${machines} may hold more than they do now`,
-    {
-      next: `Raise the limits (${raises.map(({ node, command }) => `${node}: ${command}`).join('; ')})${smaller === undefined ? '' : `, or use ${smaller}, which fits without`}.`,
-      details: { raise: machines, ...(smaller === undefined ? {} : { smaller }) },
-    },
-  );
 }
 
 /** The planner's own error, with the quantisation that would fit. */

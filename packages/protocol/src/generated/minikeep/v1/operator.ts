@@ -68,6 +68,8 @@ export const DeployPhase = {
   DEPLOY_PHASE_SENDING: 3,
   DEPLOY_PHASE_LOADING: 4,
   DEPLOY_PHASE_CONNECTING: 5,
+  /** DEPLOY_PHASE_MEASURING - How fast nodes are that were never measured. */
+  DEPLOY_PHASE_MEASURING: 6,
 } as const;
 
 export type DeployPhase = typeof DeployPhase[keyof typeof DeployPhase];
@@ -79,6 +81,7 @@ export namespace DeployPhase {
   export type DEPLOY_PHASE_SENDING = typeof DeployPhase.DEPLOY_PHASE_SENDING;
   export type DEPLOY_PHASE_LOADING = typeof DeployPhase.DEPLOY_PHASE_LOADING;
   export type DEPLOY_PHASE_CONNECTING = typeof DeployPhase.DEPLOY_PHASE_CONNECTING;
+  export type DEPLOY_PHASE_MEASURING = typeof DeployPhase.DEPLOY_PHASE_MEASURING;
 }
 
 export interface StatusRequest {

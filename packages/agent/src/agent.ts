@@ -7,6 +7,7 @@ import {
   makeServer,
   RawDataPlaneDefinition,
   RawPieceDefinition,
+  linkService,
   type AccessRules,
   type CredentialPems,
   type Listening,
@@ -25,7 +26,6 @@ import type { NodeDoctor } from './node-doctor.ts';
 import type { NodeSpeed } from './node-speed.ts';
 import { EventHub } from './event-hub.ts';
 import { Hosts } from './hosts.ts';
-import { linkService } from './link-probe.ts';
 import { Links } from './links.ts';
 import { ObeyedCoordinator, obeying } from './obeyed-coordinator.ts';
 import { machineId } from './machine.ts';

@@ -6,9 +6,8 @@
 import { isIPv4 } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { parseIdentityUri } from '@minikeep/protocol';
-import { parseAddress, type CredentialPems } from '@minikeep/protocol/rpc';
+import { parseAddress, probe, type Cost, type CredentialPems } from '@minikeep/protocol/rpc';
 import type { LinkState } from '@minikeep/protocol/v1';
-import { probe, type Cost } from './link-probe.ts';
 
 const PEERS_MAX = 128;
 const ADDRESSES_MAX = 32;

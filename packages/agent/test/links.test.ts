@@ -1,11 +1,16 @@
 /** Which way is the best: measured over real connections, one of them slow by a proxy, and cut. */
 import { CertificateAuthority } from '@minikeep/protocol/authority';
 import { identityUri, type Identity } from '@minikeep/protocol';
-import { accessInterceptor, listen, makeServer, type CredentialPems } from '@minikeep/protocol/rpc';
+import {
+  accessInterceptor,
+  linkService,
+  listen,
+  makeServer,
+  type CredentialPems,
+} from '@minikeep/protocol/rpc';
 import { LinkServiceDefinition } from '@minikeep/protocol/v1';
 import { FaultyProxy } from '@minikeep/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { linkService } from '../src/link-probe.ts';
 import { Links } from '../src/links.ts';
 
 const PEER: Identity = { cluster: 'links', role: 'node', name: 'b' };

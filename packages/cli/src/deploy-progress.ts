@@ -33,11 +33,18 @@ export function showProgress(
   progress.show(`${PHASES.get(phase) ?? 'starting'}${size}`, fraction);
 }
 
+/** What comes before the work that it is about. */
+export interface Told {
+  plan?(plan: DeployPlan): void;
+  /** How long so many bytes will be on their way to the nodes. */
+  forecast?(seconds: number, bytes: number): void;
+}
+
 /** Throws the coordinator's error, or the signal's reason. */
 export async function untilUp(
   responses: AsyncIterable<DeployResponse>,
   progress: Progress,
-  onPlan: (plan: DeployPlan) => void = () => {},
+  told: Told = {},
 ): Promise<CameUp> {
   let plan: DeployPlan | undefined;
   try {
@@ -45,9 +52,16 @@ export async function untilUp(
       if (event?.$case === 'plan') {
         plan = event.value;
         progress.clear();
-        onPlan(plan);
+        told.plan?.(plan);
       }
-      if (event?.$case === 'progress') showProgress(progress, event.value);
+      if (event?.$case === 'progress') {
+        const { predictedSeconds, totalBytes } = event.value;
+        if (predictedSeconds > 0) {
+          progress.clear();
+          told.forecast?.(predictedSeconds, totalBytes);
+        }
+        showProgress(progress, event.value);
+      }
       if (event?.$case === 'ready' && event.value.deployment !== undefined)
         return { status: event.value.deployment, plan, seconds: event.value.totalSeconds };
     }

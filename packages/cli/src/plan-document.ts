@@ -1,5 +1,5 @@
 /** A placement as `plan --json` prints it. */
-import type { ModelFacts, Placement, Raise } from '@minikeep/planner';
+import { sendingSeconds, type ModelFacts, type Placement, type Raise } from '@minikeep/planner';
 import type { ModelCheck } from '@minikeep/protocol/v1';
 import { checkDocument } from './model-check-state.ts';
 
@@ -40,6 +40,7 @@ export function planDocument(
       ...(placement.costInSeconds ? { token_seconds: stage.cost } : {}),
     })),
     unused: placement.unused,
+    sending_seconds: sendingSeconds(placement) ?? null,
     ...(placement.costInSeconds
       ? { token_seconds: placement.totalCost, slowest_stage_seconds: placement.slowestCost }
       : {}),

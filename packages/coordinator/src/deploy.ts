@@ -19,6 +19,7 @@ import {
   type LeftOut,
 } from './deploy-nodes.ts';
 import { slicesOf, wholePlan } from './deployment-steps.ts';
+import { forecast } from './forecast.ts';
 import { checkTransfers } from './send-slices.ts';
 import { planDeployment, type DeploymentPlan } from './deployment-plan.ts';
 import { requireModels } from './models.ts';
@@ -82,11 +83,15 @@ async function run(
         fraction: totalBytes === 0 ? 1 : doneBytes / totalBytes,
         doneBytes,
         totalBytes,
+        predictedSeconds: 0,
       },
     });
   /** Of work that isn't bytes. */
   const part = (phase: DeployPhase, fraction: number): void =>
-    tell({ $case: 'progress', value: { phase, fraction, doneBytes: 0, totalBytes: 0 } });
+    tell({
+      $case: 'progress',
+      value: { phase, fraction, doneBytes: 0, totalBytes: 0, predictedSeconds: 0 },
+    });
   const { nodes, leftOut } = await nodesFor(cluster, request);
   part(DeployPhase.DEPLOY_PHASE_CHECKING, 0);
   await Promise.all(nodes.map((node) => checkNode(node, cluster.version)));
@@ -115,7 +120,20 @@ async function run(
   });
   tell({ $case: 'plan', value: { ...planMessage(plan), leftOut: leftOutMessages(leftOut) } });
   const { source } = plan;
-  await checkTransfers(slicesOf(plan, wholePlan(plan)), { source, nodes: cluster.nodes, signal });
+  const coming = await checkTransfers(slicesOf(plan, wholePlan(plan)), {
+    source,
+    nodes: cluster.nodes,
+    signal,
+  });
+  const predictedSeconds = await forecast(coming);
+  if (predictedSeconds !== undefined) {
+    const totalBytes = coming.reduce((sum, one) => sum + one.fromHere + one.fromNodes, 0);
+    const phase = DeployPhase.DEPLOY_PHASE_SENDING;
+    tell({
+      $case: 'progress',
+      value: { phase, fraction: 0, doneBytes: 0, totalBytes, predictedSeconds },
+    });
+  }
   if (request.runCanary) {
     part(DeployPhase.DEPLOY_PHASE_CANARY, 0);
     // A node that was told to do without a sandbox has none to try; it counts as unsealed.

@@ -365,7 +365,7 @@ export class Deployment {
   }
 
   #progress(phase: DeployPhase, fraction: number, doneBytes = 0, totalBytes = 0): void {
-    this.#options.onProgress({ phase, fraction, doneBytes, totalBytes });
+    this.#options.onProgress({ phase, fraction, doneBytes, totalBytes, predictedSeconds: 0 });
   }
 
   #streamBroke(error: MinikeepError): void {

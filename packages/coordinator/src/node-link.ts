@@ -8,6 +8,7 @@ import {
   MinikeepError,
   PROTOCOL_VERSION,
   CALL_TIMEOUT_MS,
+  identityUri,
   versionMismatch,
   type Identity,
 } from '@minikeep/protocol';
@@ -15,6 +16,7 @@ import {
   connect,
   deadline,
   fromElsewhere,
+  probe,
   type Connection,
   type CredentialPems,
   type RevokedSerials,
@@ -121,6 +123,13 @@ export class NodeLink {
   /** Where its agent is, or was last looked for; empty while nobody knows. */
   get address(): string {
     return this.#addresses[Math.max(0, this.#at) % Math.max(1, this.#addresses.length)] ?? '';
+  }
+
+  /** Bytes a second that go there now. Throws when it does not answer. */
+  async measureWay(): Promise<number> {
+    const { identity, address } = this;
+    const { credentials } = this.#options;
+    return (await probe(identityUri(identity), address, credentials, true)).bytesPerSecond ?? 0;
   }
 
   /** Where its agent may be reached, the address in use first. */

@@ -8,12 +8,14 @@ import { formatBytes } from '@minikeep/planner';
 import { CALL_TIMEOUT_MS, MinikeepError, identityUri } from '@minikeep/protocol';
 import { deadline } from '@minikeep/protocol/rpc';
 import type { PrepareSliceRequest } from '@minikeep/protocol/v1';
+import type { Coming } from './forecast.ts';
 import type { NodeLink, OwnPlace } from './node-link.ts';
 import { originPieces, type OriginPiece, type PieceOrigin } from './piece-origin.ts';
 import { planTransfers, type Grant, type TransferPlan } from './transfer-plan.ts';
 
 /** Pieces in one question to a node; a model of 61 layers in ten slices has about a hundred. */
 const PIECES_ASKED_MAX = 16_384;
+const NOTHING = { fromHere: 0, fromNodes: 0 };
 const LAYER = /^layer (\d+)/;
 
 export interface SliceForNode {
@@ -82,14 +84,15 @@ export async function sendSlices(
 }
 
 /**
- * Whether all of it can be had and kept, on every node, before a byte is sent. Throws `store.layers_missing`,
+ * Whether all of it can be had and kept, on every node, before a byte is sent; returns what will be sent. Throws `store.layers_missing`,
  * `store.disk_full`, `node.*`.
  */
 export async function checkTransfers(
   slices: readonly SliceForNode[],
   options: Pick<SendOptions, 'source' | 'nodes' | 'signal'>,
-): Promise<void> {
-  await survey(slices, options);
+): Promise<Coming[]> {
+  const { work, plan } = await survey(slices, options);
+  return work.map(({ node }, i) => ({ node, ...(plan.fetched[i] ?? NOTHING) }));
 }
 
 async function survey(

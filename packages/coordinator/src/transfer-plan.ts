@@ -30,6 +30,8 @@ export interface TransferPlan {
   readonly sources: readonly (readonly PlannedSource[])[];
   /** Who may fetch what from whom. */
   readonly grants: readonly Grant[];
+  /** For each wanted slice: bytes that will come from the coordinator and from other nodes if nothing fails. */
+  readonly fetched: readonly { readonly fromHere: number; readonly fromNodes: number }[];
   /** Pieces that nobody has: position of the slice, position in it. */
   readonly missing: readonly { readonly slice: number; readonly piece: number }[];
 }
@@ -52,6 +54,7 @@ export function planTransfers(
   /** Bytes that each node will send if nothing fails. */
   const load = new Map([...holdings.keys()].map((node) => [node, 0]));
   const sources: PlannedSource[][] = [];
+  const fetched: { fromHere: number; fromNodes: number }[] = [];
   const grants = new Map<string, { grant: Omit<Grant, 'digests'>; digests: Set<string> }>();
   const missing: { slice: number; piece: number }[] = [];
   for (const [slice, { node, pieces }] of wanted.entries()) {
@@ -60,6 +63,8 @@ export function planTransfers(
       new Map<string, number[]>(),
       [] as number[],
     ];
+    const coming = { fromHere: 0, fromNodes: 0 };
+    fetched.push(coming);
     for (const [piece, { digest, bytes, here: atHand }] of pieces.entries()) {
       const own = holdings.get(node)?.has(digest) === true;
       const holders = [...holdings]
@@ -68,6 +73,7 @@ export function planTransfers(
         .toSorted((a, b) => (load.get(a) ?? 0) - (load.get(b) ?? 0) || (a < b ? -1 : 1))
         .slice(0, PEERS_MAX);
       if (!own && !atHand && holders.length === 0) missing.push({ slice, piece });
+      if (!own) coming[holders.length > 0 ? 'fromNodes' : 'fromHere'] += bytes;
       // Also when the node has it: its copy may turn out to be damaged.
       if (atHand) here.push(piece);
       for (const [i, holder] of holders.entries()) {
@@ -91,6 +97,7 @@ export function planTransfers(
   }
   return {
     sources,
+    fetched,
     grants: [...grants.values()].map(({ grant, digests }) => ({ ...grant, digests: [...digests] })),
     missing,
   };

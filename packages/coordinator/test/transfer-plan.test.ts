@@ -1,6 +1,7 @@
 /** Who gets which piece from whom: against a dumb statement of the rules, over random clusters. */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import { wireSeconds } from '../src/forecast.ts';
 import { planTransfers, type WantedSlice } from '../src/transfer-plan.ts';
 
 const NODES = ['a', 'b', 'c', 'd'];
@@ -68,7 +69,7 @@ it('several holders share the work', () => {
   }));
   const all = new Set(pieces.map((piece) => piece.digest));
   const wanted = ['a', 'b'].map((node, i) => ({ node, pieces: pieces.slice(i * 5, i * 5 + 5) }));
-  const { sources } = planTransfers(
+  const { sources, fetched } = planTransfers(
     wanted,
     new Map([
       ['c', all],
@@ -81,4 +82,16 @@ it('several holders share the work', () => {
   );
   expect(asked.toSorted()).toEqual([...Array<string>(5).fill('c'), ...Array<string>(5).fill('d')]);
   expect(sources.every((each) => each.at(-1)?.node === undefined)).toBe(true);
+  expect(fetched).toEqual(wanted.map(() => ({ fromHere: 0, fromNodes: 500 })));
+});
+
+it('what comes from the coordinator takes as long as its cable, one share after the other', () => {
+  const way = (fromHere: number, fromNodes: number) => ({
+    fromHere,
+    fromNodes,
+    bytesPerSecond: 10,
+  });
+  expect(wireSeconds([way(100, 0), way(100, 0)])).toBe(20);
+  expect(wireSeconds([way(0, 100), way(0, 300)])).toBe(30);
+  expect(wireSeconds([way(50, 100), way(20, 0)])).toBe(15);
 });

@@ -1,7 +1,8 @@
 /** A placement in words: what goes where, what it takes, what holds it back, and how fast it will be. */
 import { promptSeconds } from './cost.ts';
-import { formatBytes } from './format.ts';
+import { formatBytes, formatDuration } from './format.ts';
 import { stageMemoryTable } from './memory.ts';
+import { sendingSeconds } from './network.ts';
 import type { Raise } from './raise.ts';
 import type { ModelFacts, NodeFacts, Placement, StagePlacement } from './types.ts';
 
@@ -65,6 +66,7 @@ export function explain(
   lines.push(
     'Weights and KV cache follow from the file; compute buffers from what llama.cpp reserves for such graphs.',
     ...speed(model, placement, nodes),
+    ...sending(placement),
   );
   return lines;
 }
@@ -140,6 +142,18 @@ function speed(model: ModelFacts, placement: Placement, nodes: readonly NodeFact
         ]
       : []),
   ];
+}
+
+function sending(placement: Placement): string[] {
+  const seconds = sendingSeconds(placement);
+  const bytes = placement.stages
+    .filter(({ node }) => node !== placement.options.network?.coordinator)
+    .reduce((sum, { memory }) => sum + memory.weights, 0);
+  return seconds === undefined || seconds === 0
+    ? []
+    : [
+        `Sending ${formatBytes(bytes)} to the nodes the first time takes about ${formatDuration(seconds)}.`,
+      ];
 }
 
 /** What has to be typed where, and what it is for. */

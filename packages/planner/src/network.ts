@@ -1,5 +1,5 @@
 /** The network of a running cluster as its nodes measured it. */
-import type { LinkFacts, NetworkFacts } from './types.ts';
+import type { LinkFacts, NetworkFacts, Placement } from './types.ts';
 
 /** One way from a node to a neighbour, as it was measured there. */
 export interface MeasuredWay {
@@ -45,4 +45,24 @@ export function measuredNetwork(
 function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   return sorted[Math.floor(sorted.length / 2)] ?? 0;
+}
+
+/**
+ * How long the slices of a placement are on their way when no node holds anything: they come from the coordinator's
+ * machine, through its one cable. Seconds; undefined when it is not known who that is, or a way's speed.
+ */
+export function sendingSeconds({ stages, options }: Placement): number | undefined {
+  const { coordinator, fallback, pairs = [] } = options.network ?? {};
+  if (coordinator === undefined) return undefined;
+  let seconds = 0;
+  for (const { node, memory } of stages) {
+    if (node === coordinator) continue;
+    const pair = pairs.find(
+      ({ between }) => between.includes(node) && between.includes(coordinator),
+    );
+    const link = pair?.link ?? fallback;
+    if (link === undefined) return undefined;
+    seconds += memory.weights / link.bytesPerSecond;
+  }
+  return seconds;
 }

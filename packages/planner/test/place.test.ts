@@ -3,7 +3,8 @@ import { MinikeepError } from '@minikeep/protocol';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { explain, placementTable } from '../src/explain.ts';
-import { measuredNetwork } from '../src/network.ts';
+import { formatDuration } from '../src/format.ts';
+import { measuredNetwork, sendingSeconds } from '../src/network.ts';
 import { plan } from '../src/place.ts';
 import { planOrRaise } from '../src/raise.ts';
 import type { LayerFacts, ModelFacts, NodeFacts, PlanOptions } from '../src/types.ts';
@@ -265,6 +266,21 @@ describe('plan', () => {
     expect(() => planOrRaise(m, [bare], OPTIONS)).toThrow(
       expect.objectContaining({ next: expect.stringMatching(/context|quantisation|nodes/) }),
     );
+  });
+
+  it('says how long the slices will be on their way, through the coordinator’s one cable', () => {
+    const m = model(Array.from({ length: 8 }, () => layer(100)));
+    const nodes = ['a', 'b', 'c'].map((name) => ({ name, budgetBytes: 4096 * MIB }));
+    const link = { latencySeconds: 0.001, bytesPerSecond: 50 * MIB };
+    const network = { coordinator: 'a', fallback: link };
+    const placed = plan(m, nodes, { ...OPTIONS, network });
+    const sent = placed.stages.slice(1).reduce((sum, { memory }) => sum + memory.weights, 0);
+    expect(sendingSeconds(placed)).toBeCloseTo(sent / (50 * MIB), 6);
+    expect(explain(m, placed, nodes).join('\n')).toMatch(/Sending \d+ MiB .* about 1\d s\./);
+    expect(sendingSeconds(plan(m, nodes, { ...OPTIONS, network: { fallback: link } }))).toBe(
+      undefined,
+    );
+    expect([0.4, 89, 3425, 9000].map(formatDuration)).toEqual(['1 s', '89 s', '57 min', '2.5 h']);
   });
 
   it('measures of a running cluster become its network', () => {

@@ -13,6 +13,7 @@ export { FrameStream, streamLost } from './frame-stream.ts';
 export * from './frames.ts';
 export * from './pieces.ts';
 export * from './invite-token.ts';
+export { linkService, probe, type Cost } from './link-probe.ts';
 export * from './pinned.ts';
 export * from './revocations.ts';
 export * from './rpc.ts';

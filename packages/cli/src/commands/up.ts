@@ -1,4 +1,5 @@
 /** `minikeep up` and `down`: a model that is wanted, from now on, whatever is restarted; and no longer. */
+import { formatBytes, formatDuration } from '@minikeep/planner';
 import { EXIT } from '@minikeep/protocol';
 import { ExactMode, type DeploymentStatus } from '@minikeep/protocol/v1';
 import type { CommandContext } from '../command-context.ts';
@@ -44,17 +45,33 @@ export async function up(
         gpu: process.platform === 'darwin',
       },
     };
+    let sending: number | null = null;
     const { status, plan, seconds } = await untilUp(
       operator.deploy(request, { signal: interrupts.signal }),
       progress,
-      ({ leftOut }) => {
-        if (json) return;
-        for (const { node, why } of leftOut)
-          terminal.note(safeLine(`${node} is left out: ${why?.message ?? 'it is away'}`, 400));
+      {
+        plan({ leftOut }) {
+          if (json) return;
+          for (const { node, why } of leftOut)
+            terminal.note(safeLine(`${node} is left out: ${why?.message ?? 'it is away'}`, 400));
+        },
+        forecast(seconds, bytes) {
+          sending = seconds;
+          if (!json)
+            terminal.note(
+              `Sending ${formatBytes(bytes)} to the nodes will take about ${formatDuration(seconds)}.`,
+            );
+        },
       },
     );
     const leftOut = (plan?.leftOut ?? []).map(({ node, why }) => ({ node, code: why?.code ?? '' }));
-    if (json) await terminal.json({ ...deploymentDocument(status), left_out: leftOut, seconds });
+    if (json)
+      await terminal.json({
+        ...deploymentDocument(status),
+        left_out: leftOut,
+        predicted_sending_seconds: sending,
+        seconds,
+      });
     else {
       await terminal.line(`${name} is up on ${stages(status)} (${seconds.toFixed(1)} s).`);
       await terminal.paragraph(

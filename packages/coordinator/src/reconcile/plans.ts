@@ -13,7 +13,7 @@ export interface PlanningOptions {
   readonly models: Models | undefined;
   nodesNamed(names: readonly string[]): readonly NodeLink[];
   /** Whether a plan can be brought about, beyond memory: throws why not. */
-  check?(plan: DeploymentPlan): Promise<void>;
+  check?(plan: DeploymentPlan): Promise<unknown>;
 }
 
 const noProgress = (): void => {};

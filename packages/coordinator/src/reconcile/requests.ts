@@ -153,7 +153,7 @@ async function movesFrom(
         wanted === 'up' && placement.stages.some((stage) => stage.node === node),
     );
   const running = (name: string) => reconciler.running(name);
-  const check = (plan: DeploymentPlan): Promise<void> =>
+  const check = (plan: DeploymentPlan): Promise<unknown> =>
     checkTransfers(slicesOf(plan, wholePlan(plan)), {
       source: plan.source,
       nodes: sources,

@@ -211,6 +211,7 @@ export interface DeployProgress {
   fraction: number;
   doneBytes: number;
   totalBytes: number;
+  predictedSeconds: number;
 }
 
 /** What will be loaded where; sent before anything is. */
@@ -1642,7 +1643,7 @@ export const DeployResponse: MessageFns<DeployResponse> = {
 };
 
 function createBaseDeployProgress(): DeployProgress {
-  return { phase: 0, fraction: 0, doneBytes: 0, totalBytes: 0 };
+  return { phase: 0, fraction: 0, doneBytes: 0, totalBytes: 0, predictedSeconds: 0 };
 }
 
 export const DeployProgress: MessageFns<DeployProgress> = {
@@ -1658,6 +1659,9 @@ export const DeployProgress: MessageFns<DeployProgress> = {
     }
     if (message.totalBytes !== 0) {
       writer.uint32(32).uint64(message.totalBytes);
+    }
+    if (message.predictedSeconds !== 0) {
+      writer.uint32(41).double(message.predictedSeconds);
     }
     return writer;
   },
@@ -1707,6 +1711,14 @@ export const DeployProgress: MessageFns<DeployProgress> = {
             message.totalBytes = longToNumber(reader.uint64());
             continue;
           }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.predictedSeconds = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1728,6 +1740,7 @@ export const DeployProgress: MessageFns<DeployProgress> = {
     message.fraction = object.fraction ?? 0;
     message.doneBytes = object.doneBytes ?? 0;
     message.totalBytes = object.totalBytes ?? 0;
+    message.predictedSeconds = object.predictedSeconds ?? 0;
     return message;
   },
 };

@@ -1,11 +1,12 @@
 /** What a way to a neighbour costs: round trips of nothing, then bytes. Over a connection of its own, for it may be dead. */
-import { parseIdentityUri } from '@minikeep/protocol';
-import { connect, deadline, type CredentialPems } from '@minikeep/protocol/rpc';
+import type { CredentialPems } from './credentials.ts';
 import {
   LinkServiceDefinition,
   type LinkServiceClient,
   type LinkServiceImplementation,
-} from '@minikeep/protocol/v1';
+} from './generated/v1.ts';
+import { parseIdentityUri } from './identity.ts';
+import { connect, deadline } from './rpc.ts';
 
 const ROUND_TRIPS = 5;
 const TRANSFERS = 3;

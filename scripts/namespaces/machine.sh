@@ -54,8 +54,9 @@ TEXT
   ln -s ../sshd-minikeep.service multi-user.target.wants/sshd-minikeep.service
   cd /
 fi
-keys=$(mktemp -d)
-mount --bind "$dir" "$keys"
+# Before anything below hides where it lies.
+mount -t tmpfs -o mode=0755 tmpfs /run
+install -m 600 "$dir/host-key" /run/host-key
 sed -i "s|^HostKey .*|HostKey /run/host-key|" "$dir/etc/sshd-minikeep"
 mount --bind "$dir/etc" /etc
 mount --bind "$dir/opt" /opt
@@ -64,8 +65,6 @@ mount --bind "$dir/home" /home
 mount --bind "$dir/var-lib" /var/lib
 mount --bind "$dir/var-log" /var/log
 mount --bind "$dir/local-bin" /usr/local/bin
-mount -t tmpfs -o mode=0755 tmpfs /run
-install -m 600 "$keys/host-key" /run/host-key
 # Proof that nothing of the repository is used: it isn't there.
 [ -z "$hidden" ] || mount -t tmpfs tmpfs "$hidden"
 mount -t tmpfs -o mode=1777 tmpfs /tmp

@@ -133,7 +133,9 @@ async function receivePieces({ address, pieces }: Round, own: string): Promise<v
     deployment: DEPLOYMENT,
     slice: sliceDigest(pieces),
     pieces: pieces.map(({ digest, bytes }) => ({ digest: Buffer.from(digest, 'hex'), bytes })),
-    sources: [{ address, identity: identityUri(SENDER), pieces: [...pieces.keys()] }],
+    sources: [
+      { address, addresses: [], identity: identityUri(SENDER), pieces: [...pieces.keys()] },
+    ],
   };
   const { signal } = new AbortController();
   for await (const { event } of agent.prepare(request, { signal }))

@@ -4,6 +4,7 @@
  */
 import { constants } from 'node:fs';
 import { open, rm, type FileHandle } from 'node:fs/promises';
+import { setTimeout as setTimer } from 'node:timers/promises';
 import {
   DIGEST_BYTES,
   PIECE_CHUNK_BYTES,
@@ -13,12 +14,16 @@ import {
   chunkDigest,
   chunkDigestAside,
 } from '@minikeep/gguf';
-import { MinikeepError, toMinikeepError } from '@minikeep/protocol';
+import { MinikeepError, RECONNECT_MS, toMinikeepError } from '@minikeep/protocol';
+import { ConnectionFault } from '@minikeep/protocol/rpc';
 import { ChunkChecks, giveBack } from './chunk-checks.ts';
 import { Flusher } from './flusher.ts';
 import { manifestLine, provesPiece, type Piece } from './manifest.ts';
 import type { HeldPiece, SliceStore } from './slice-store.ts';
 import { codeOf, rejected } from './store-faults.ts';
+
+/** Between two attempts to reach a source. */
+const RETRY_MS = 500;
 
 /** Where pieces come from over the network. */
 export interface Source {
@@ -39,6 +44,8 @@ export interface AssembleOptions {
   readonly signal: AbortSignal;
   /** Bytes verified and in place so far. */
   onProgress(doneBytes: number): void;
+  /** For a source that can't be reached, when nobody else has the piece. */
+  readonly patienceMs?: number;
   onSourceFailed(source: Source, error: MinikeepError): void;
 }
 
@@ -93,8 +100,9 @@ class Assembly {
   readonly #options: AssembleOptions;
   readonly #part: string;
   readonly #held: ReadonlyMap<string, HeldPiece>;
-  /** Sources that failed are not asked again. */
+  /** Sources that failed are not asked again; those whose connection broke, only when there is no other. */
   readonly #failed = new Set<Source>();
+  readonly #broken = new Set<Source>();
   #doneBytes = 0;
   #onWritten: (bytes: number) => void = () => {};
   receivedBytes = 0;
@@ -162,10 +170,17 @@ class Assembly {
       }
     }
     let last: MinikeepError | undefined;
-    for (const source of this.#options.sources) {
-      if (!source.pieces.has(index) || this.#failed.has(source)) continue;
+    const sources = this.#options.sources.filter(
+      (source) => source.pieces.has(index) && !this.#failed.has(source),
+    );
+    const inTurn = [
+      ...sources.filter((source) => !this.#broken.has(source)),
+      ...sources.filter((source) => this.#broken.has(source)),
+    ];
+    for (const [i, source] of inTurn.entries()) {
+      const patient = i === inTurn.length - 1;
       try {
-        await this.#fetch(target, source, size);
+        await (patient ? this.#insist(target, source, size) : this.#fetch(target, source, size));
         if (target.next !== undefined) throw rejected(`${source.name} sent too little`);
         if (target.digests !== undefined) return target.digests;
       } catch (error) {
@@ -173,11 +188,30 @@ class Assembly {
         // What our own disk refuses is not the source's fault.
         if (isOurs(error)) throw error;
         last = toMinikeepError(error);
-        this.#failed.add(source);
+        const again = !patient && error instanceof ConnectionFault;
+        (again ? this.#broken : this.#failed).add(source);
         this.#options.onSourceFailed(source, last);
       }
     }
     throw last ?? noSource(piece, index);
+  }
+
+  /** A cable that is pulled for a while costs only that while; another link of the source is tried at once. */
+  async #insist(target: PieceTarget, source: Source, size: number): Promise<void> {
+    const { signal, patienceMs = RECONNECT_MS } = this.#options;
+    let heardMs = performance.now();
+    for (;;) {
+      const before = this.receivedBytes;
+      try {
+        await this.#fetch(target, source, size);
+        return;
+      } catch (error) {
+        if (!(error instanceof ConnectionFault)) throw error;
+        if (this.receivedBytes > before) heardMs = performance.now();
+        if (performance.now() - heardMs >= patienceMs) throw error;
+      }
+      await setTimer(RETRY_MS, undefined, { signal });
+    }
   }
 
   async #copy(target: PieceTarget, { file, piece }: HeldPiece): Promise<void> {

@@ -32,6 +32,8 @@ import { PIECES_MAX, type Piece } from './manifest.ts';
 import type { SliceStore } from './slice-store.ts';
 
 const SOURCES_MAX = 64;
+/** Of one source. */
+const ADDRESSES_MAX = 32;
 /** A node has one stage of a deployment, the embedding and the text beside it. */
 const SLICES_ASKED_MAX = 64;
 const EVENTS_MAX = 10_000;
@@ -45,13 +47,16 @@ const hex = (digest: Uint8Array): string => Buffer.from(digest).toString('hex');
 export class Pieces {
   readonly #store: SliceStore;
   readonly #credentials: CredentialPems;
+  readonly #patienceMs: number | undefined;
   readonly #grants = new PieceGrants();
   readonly #server: PieceServer;
   /** By slice: one at a time, or two would write the same file. */
   readonly #busy = new Map<string, Promise<unknown>>();
 
-  constructor(store: SliceStore, credentials: CredentialPems) {
+  /** `patienceMs`: how long a source that can't be reached is tried. */
+  constructor(store: SliceStore, credentials: CredentialPems, patienceMs?: number) {
     this.#store = store;
+    this.#patienceMs = patienceMs;
     this.#credentials = credentials;
     this.#server = new PieceServer(this.#grants, (digest) => serve(store, digest));
   }
@@ -149,6 +154,7 @@ export class Pieces {
       pieces,
       sources: sources.map((source) => this.#source(source, deployment)),
       signal,
+      ...(this.#patienceMs === undefined ? {} : { patienceMs: this.#patienceMs }),
       onProgress: (doneBytes) => {
         garbage.passed(doneBytes - seen);
         seen = doneBytes;
@@ -169,11 +175,15 @@ export class Pieces {
     if (identity === undefined) throw bad('a source has no valid identity');
     const who = identity.role === 'node' ? `node ${identity.name}` : 'the coordinator';
     const credentials = this.#credentials;
+    const ways = [...new Set([source.address, ...source.addresses])].slice(0, ADDRESSES_MAX);
+    // The one that broke is the last to be tried again.
+    let way = 0;
     return {
       name: who,
       pieces: new Set(source.pieces),
       async *fetch(piece, firstChunk, chunks, signal) {
-        const connection = connect(RawPieceDefinition, source.address, credentials, identity, who);
+        const address = ways[way % ways.length] ?? '';
+        const connection = connect(RawPieceDefinition, address, credentials, identity, who);
         try {
           const request = {
             deployment,
@@ -183,6 +193,9 @@ export class Pieces {
           };
           // No deadline: a piece may take hours. The connection's keepalive ends what hangs.
           yield* connection.client.fetch(request, { signal });
+        } catch (error) {
+          way += 1;
+          throw error;
         } finally {
           connection.close();
         }

@@ -80,7 +80,7 @@ afterAll(async () => {
 beforeEach(async () => {
   folder = mkdtempSync(path.join(tmpdir(), 'minikeep-fetch-'));
   store = await SliceStore.open(folder, 1024 * MIB);
-  pieces = new Pieces(store, await credentials('reader'));
+  pieces = new Pieces(store, await credentials('reader'), 0);
   proxy.set({});
   readBytes = 0;
   grants.allow(
@@ -95,7 +95,11 @@ afterEach(async () => {
 });
 
 /** Bytes that came; throws what the agent would answer. */
-async function prepare(deployment = 'd', signal = new AbortController().signal): Promise<number> {
+async function prepare(
+  deployment = 'd',
+  signal = new AbortController().signal,
+  addresses: string[] = [],
+): Promise<number> {
   const request = {
     deployment,
     slice: slice.digest,
@@ -103,7 +107,9 @@ async function prepare(deployment = 'd', signal = new AbortController().signal):
       digest: Buffer.from(digest, 'hex'),
       bytes,
     })),
-    sources: [{ address: proxy.address, identity: identityUri(HOLDER), pieces: [0, 1, 2] }],
+    sources: [
+      { address: proxy.address, addresses, identity: identityUri(HOLDER), pieces: [0, 1, 2] },
+    ],
   };
   for await (const { event } of pieces.prepare(request, { signal }))
     if (event?.$case === 'prepared') return event.value.receivedBytes;
@@ -135,6 +141,22 @@ describe('a link', { timeout: 60_000 }, () => {
     }
     expect(attempts).toBeGreaterThan(2);
     expect([...codes].toSorted()).toEqual(['node.unreachable', 'ok']);
+    await check();
+  });
+
+  it('that is cut while another link holds: the rest comes over that one, no chunk twice', async () => {
+    pieces = new Pieces(store, await credentials('reader'));
+    proxy.set({ cutAfterBytes: 5 * MIB });
+    const { signal } = new AbortController();
+    expect(await prepare('d', signal, [proxy.address, address])).toBe(slice.data.byteLength);
+    await check();
+  });
+
+  it('that is cut for two seconds, the only one, is connected again: no chunk comes twice', async () => {
+    pieces = new Pieces(store, await credentials('reader'));
+    proxy.set({ cutAfterBytes: 5 * MIB });
+    setTimeout(() => proxy.set({}), 2_000);
+    expect(await prepare()).toBe(slice.data.byteLength);
     await check();
   });
 

@@ -2,11 +2,19 @@
  * Brings a deployment's slices to its nodes: asks every node what it holds, tells each from where it gets the rest, and
  * lets it fetch that and nothing else. All nodes at once; a node's own slices one after the other.
  */
+import { setTimeout as setTimer } from 'node:timers/promises';
 import { sliceDigest, summarise, type SlicePlan } from '@minikeep/gguf';
 import type { ModelSource } from '@minikeep/models';
 import { formatBytes } from '@minikeep/planner';
-import { CALL_TIMEOUT_MS, MinikeepError, identityUri } from '@minikeep/protocol';
-import { deadline } from '@minikeep/protocol/rpc';
+import {
+  CALL_TIMEOUT_MS,
+  KEEPALIVE_IDLE_MS,
+  KEEPALIVE_TIMEOUT_MS,
+  MinikeepError,
+  RECONNECT_MS,
+  identityUri,
+} from '@minikeep/protocol';
+import { ConnectionFault, deadline } from '@minikeep/protocol/rpc';
 import type { PrepareSliceRequest } from '@minikeep/protocol/v1';
 import type { Coming } from './forecast.ts';
 import type { NodeLink, OwnPlace } from './node-link.ts';
@@ -16,6 +24,10 @@ import { planTransfers, type Grant, type TransferPlan } from './transfer-plan.ts
 /** Pieces in one question to a node; a model of 61 layers in ten slices has about a hundred. */
 const PIECES_ASKED_MAX = 16_384;
 const NOTHING = { fromHere: 0, fromNodes: 0 };
+/** Between two attempts to reach a node whose connection broke. */
+const RETRY_MS = 500;
+/** Until a silent connection is known to be broken. */
+const NOTICED_MS = KEEPALIVE_IDLE_MS + KEEPALIVE_TIMEOUT_MS;
 const LAYER = /^layer (\d+)/;
 
 export interface SliceForNode {
@@ -135,12 +147,37 @@ class Sum {
   }
 }
 
+/** A node whose connection breaks is asked again, over another of its links if it has one: it goes on with what it has. */
 async function prepare(
   index: number,
   work: readonly Work[],
   plan: TransferPlan,
-  { deployment, nodes, own, signal }: SendOptions,
+  options: SendOptions,
   progress: Sum,
+): Promise<PlacedSlice> {
+  let heardMs = performance.now();
+  for (;;) {
+    try {
+      return await attempt(index, work, plan, options, (doneBytes) => {
+        heardMs = performance.now();
+        progress.at(index, doneBytes);
+      });
+    } catch (error) {
+      options.signal.throwIfAborted();
+      if (!(error instanceof ConnectionFault)) throw error;
+      if (performance.now() - heardMs >= RECONNECT_MS + NOTICED_MS) throw error;
+    }
+    await setTimer(RETRY_MS, undefined, { signal: options.signal }).catch(() => {});
+    options.signal.throwIfAborted();
+  }
+}
+
+async function attempt(
+  index: number,
+  work: readonly Work[],
+  plan: TransferPlan,
+  { deployment, nodes, own, signal }: SendOptions,
+  onProgress: (doneBytes: number) => void,
 ): Promise<PlacedSlice> {
   const mine = work[index];
   if (mine === undefined) throw new Error('a slice beyond the last');
@@ -152,8 +189,10 @@ async function prepare(
     pieces: pieces.map(({ digest, bytes }) => ({ digest: Buffer.from(digest, 'hex'), bytes })),
     sources: (plan.sources[index] ?? []).map((source) => {
       const peer = nodes.find((each) => each.name === source.node);
+      const addresses = [...(peer?.waysFromElsewhere ?? own.addressesFor(node))];
       return {
-        address: (peer?.waysFromElsewhere ?? own.addressesFor(node))[0] ?? '',
+        address: addresses[0] ?? '',
+        addresses,
         identity: peer === undefined ? own.uri : identityUri(peer.identity),
         pieces: [...source.pieces],
       };
@@ -161,9 +200,9 @@ async function prepare(
   };
   // No deadline for the whole: a slice may take hours. The connection's keepalive ends a transfer to nobody.
   for await (const { event } of node.agent.prepareSlice(request, { signal })) {
-    if (event?.$case === 'progress') progress.at(index, event.value.doneBytes);
+    if (event?.$case === 'progress') onProgress(event.value.doneBytes);
     if (event?.$case !== 'prepared') continue;
-    progress.at(index, mine.plan.bytes);
+    onProgress(mine.plan.bytes);
     return { node, plan: mine.plan, sha256, receivedBytes: event.value.receivedBytes };
   }
   throw new MinikeepError(

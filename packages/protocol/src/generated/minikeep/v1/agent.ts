@@ -120,6 +120,8 @@ export interface PieceSource {
   identity: string;
   /** Positions in `pieces` of those that it has and that this node may fetch. */
   pieces: number[];
+  /** Every way to it, the best first; empty: `address` only. */
+  addresses: string[];
 }
 
 export interface PrepareSliceResponse {
@@ -1204,7 +1206,7 @@ export const PrepareSliceRequest: MessageFns<PrepareSliceRequest> = {
 };
 
 function createBasePieceSource(): PieceSource {
-  return { address: "", identity: "", pieces: [] };
+  return { address: "", identity: "", pieces: [], addresses: [] };
 }
 
 export const PieceSource: MessageFns<PieceSource> = {
@@ -1221,6 +1223,9 @@ export const PieceSource: MessageFns<PieceSource> = {
         writer.uint32(v);
       }
       writer.join();
+    }
+    for (const v of message.addresses) {
+      writer.uint32(34).string(v!);
     }
     return writer;
   },
@@ -1272,6 +1277,14 @@ export const PieceSource: MessageFns<PieceSource> = {
 
             break;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.addresses.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1292,6 +1305,7 @@ export const PieceSource: MessageFns<PieceSource> = {
     message.address = object.address ?? "";
     message.identity = object.identity ?? "";
     message.pieces = object.pieces?.map((e) => e) || [];
+    message.addresses = object.addresses?.map((e) => e) || [];
     return message;
   },
 };

@@ -76,7 +76,9 @@ describe('a cable that is pulled while a slice travels', { timeout: TIMEOUT_MS }
     }
     const shape = ['root', 'tbf', 'rate', RATE, 'burst', '64kb', 'latency', '100ms'];
     try {
-      execFileSync('tc', ['-n', a.space, 'qdisc', 'add', 'dev', end, ...shape], { stdio: 'ignore' });
+      execFileSync('tc', ['-n', a.space, 'qdisc', 'add', 'dev', end, ...shape], {
+        stdio: 'ignore',
+      });
     } catch {
       return ctx.skip('not here: tbf (a kernel without it)');
     }

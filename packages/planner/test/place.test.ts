@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { explain, placementTable } from '../src/explain.ts';
 import { formatDuration } from '../src/format.ts';
-import { measuredNetwork, sendingSeconds } from '../src/network.ts';
+import { sendingSeconds } from '../src/network.ts';
 import { plan } from '../src/place.ts';
 import { planOrRaise } from '../src/raise.ts';
 import type { LayerFacts, ModelFacts, NodeFacts, PlanOptions } from '../src/types.ts';
@@ -281,24 +281,6 @@ describe('plan', () => {
       undefined,
     );
     expect([0.4, 89, 3425, 9000].map(formatDuration)).toEqual(['1 s', '89 s', '57 min', '2.5 h']);
-  });
-
-  it('measures of a running cluster become its network', () => {
-    const way = (peer: string, latencySeconds: number, bytesPerSecond: number, inUse = true) => {
-      const measured = { latencySeconds, bytesPerSecond, inUse };
-      return { peer, ...measured };
-    };
-    const { pairs, fallback } = measuredNetwork([
-      { name: 'a', ways: [way('b', 0.002, 1e8), way('b', 0.0001, 1e10, false)] },
-      { name: 'b', ways: [way('a', 0.004, 2e8), way('c', 0.001, 1e9), way('gone', 0.001, 1e9)] },
-      { name: 'c', ways: [way('a', 0, 0), way('', 0.001, 1e9)] },
-    ]);
-    expect(pairs).toEqual([
-      { between: ['a', 'b'], link: { latencySeconds: 0.002, bytesPerSecond: 1e8 } },
-      { between: ['b', 'c'], link: { latencySeconds: 0.0005, bytesPerSecond: 1e9 } },
-    ]);
-    expect(fallback).toBeDefined();
-    expect(measuredNetwork([])).toEqual({});
   });
 
   it('is as good as trying everything', () => {

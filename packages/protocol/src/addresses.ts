@@ -1,5 +1,6 @@
 /** host:port, as people type it and as gRPC wants it; and the addresses of this machine. */
-import { isIPv4 } from 'node:net';
+import { isIP, isIPv4 } from 'node:net';
+import { ADDRESS_ENTRY } from './identity.ts';
 import { networkInterfaces } from 'node:os';
 import { EXIT, MinikeepError } from './errors.ts';
 import { isHost } from './host.ts';
@@ -79,4 +80,21 @@ export function reachableHosts(host: string): string[] {
     .slice(0, HOSTS_MAX);
   // A machine without any network is still a cluster of one.
   return sorted.length === 0 ? ['127.0.0.1'] : sorted;
+}
+
+/** The addresses in a certificate's subject alternative name as Node prints it, as `plainAddress` writes them. */
+export function addressesOfSubjectAltName(subjectAltName: string | undefined): string[] {
+  return (subjectAltName ?? '').split(', ').flatMap((entry) => {
+    const address = entry.startsWith(ADDRESS_ENTRY)
+      ? plainAddress(entry.slice(ADDRESS_ENTRY.length))
+      : undefined;
+    return address === undefined ? [] : [address];
+  });
+}
+
+/** An address as a certificate can have it, written in one way; undefined: a name, or good on one link only (`%eth0`). */
+export function plainAddress(host: string): string | undefined {
+  const family = host.includes('%') ? 0 : isIP(host);
+  if (family !== 6) return family === 4 ? host : undefined;
+  return new URL(`http://[${host}]/`).hostname.slice(1, -1);
 }

@@ -149,15 +149,17 @@ export class CertificateAuthority {
     role: Identity['role'],
     name: string,
     validity: Validity = this.#validity,
+    addresses: readonly string[] = [],
   ): Promise<IssuedCertificate> {
     const keys = await generateKeys(true);
-    const { identity, certificatePem } = await this.#sign(role, name, keys.publicKey, validity);
+    const key = keys.publicKey;
+    const { identity, certificatePem } = await this.#sign(role, name, key, validity, addresses);
     return { identity, certificatePem, privateKeyPem: await exportKey(keys.privateKey) };
   }
 
   /**
    * A certificate for the key of a request (PKCS #10), which proves that its sender has the key; nothing else of the
-   * request counts. Throws `identity.name_invalid`, `identity.request_invalid`.
+   * request counts. `addresses`: where its owner is now (`plainAddress`). Throws `identity.name_invalid`, `identity.request_invalid`.
    */
   async certify(
     role: Identity['role'],
@@ -165,13 +167,15 @@ export class CertificateAuthority {
     requestPem: string,
     nowMs: number,
     lifetimeMs: number,
+    addresses: readonly string[] = [],
   ): Promise<Certified> {
     const key = await publicKeyOfRequest(requestPem);
     const notAfterMs = Math.min(nowMs + lifetimeMs, this.#validity.notAfter.getTime());
-    return this.#sign(role, name, key, {
+    const validity = {
       notBefore: new Date(nowMs - BEFORE_MS),
       notAfter: new Date(notAfterMs),
-    });
+    };
+    return this.#sign(role, name, key, validity, addresses);
   }
 
   async #sign(
@@ -179,6 +183,7 @@ export class CertificateAuthority {
     name: string,
     publicKey: x509.PublicKeyType,
     validity: Validity,
+    addresses: readonly string[] = [],
   ): Promise<Certified> {
     const identity: Identity = { cluster: this.cluster, role, name };
     const uri = identityUri(identity);
@@ -198,7 +203,10 @@ export class CertificateAuthority {
         new x509.ExtendedKeyUsageExtension(
           role === 'operator' ? [CLIENT_AUTH] : [SERVER_AUTH, CLIENT_AUTH],
         ),
-        new x509.SubjectAlternativeNameExtension([{ type: 'url', value: uri }]),
+        new x509.SubjectAlternativeNameExtension([
+          { type: 'url', value: uri },
+          ...addresses.map((value) => ({ type: 'ip' as const, value })),
+        ]),
         await x509.AuthorityKeyIdentifierExtension.create(this.#certificate.publicKey),
       ],
     });

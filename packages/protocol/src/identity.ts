@@ -1,6 +1,6 @@
 /**
- * Who a certificate belongs to. The name is a URI in the certificate's subject alternative name, so that no host name
- * or address takes part: nodes may move, and a certificate says what its owner is, not where.
+ * Who a certificate belongs to: a URI in the certificate's subject alternative name. The addresses beside it say where
+ * its owner was when it was made, for whoever looks at it; nobody is let in or refused by them, for nodes may move.
  */
 import { MinikeepError } from './errors.ts';
 
@@ -48,11 +48,16 @@ export function parseIdentityUri(uri: string): Identity | undefined {
     : undefined;
 }
 
+const URI_ENTRY = 'URI:';
+export const ADDRESS_ENTRY = 'IP Address:';
+
 /**
- * The identity in a certificate's subject alternative name as Node prints it (`URI:…, DNS:…`), or undefined.
- * A certificate of ours has exactly one entry; one with more, or with quoting, was not made by us.
+ * The identity in a certificate's subject alternative name as Node prints it (`URI:…, IP Address:…`), or undefined.
+ * A certificate of ours has one URI, first, and addresses; one with anything else, or with quoting, was not made by us.
  */
 export function identityOfSubjectAltName(subjectAltName: string | undefined): Identity | undefined {
-  if (subjectAltName === undefined || !subjectAltName.startsWith('URI:')) return undefined;
-  return parseIdentityUri(subjectAltName.slice(4));
+  const [first, ...others] = (subjectAltName ?? '').split(', ');
+  if (first?.startsWith(URI_ENTRY) !== true) return undefined;
+  if (!others.every((entry) => entry.startsWith(ADDRESS_ENTRY))) return undefined;
+  return parseIdentityUri(first.slice(URI_ENTRY.length));
 }

@@ -36,6 +36,7 @@ import {
   type State,
 } from '@minikeep/state';
 import type { NodeFacts } from '../cluster.ts';
+import { certifiable } from './certifiable.ts';
 import { badName, cloned, outdated, refusedToken, removed } from './refusals.ts';
 
 /** A node that is silent for this long may be another machine with the same home. */
@@ -52,6 +53,14 @@ interface Heard {
   readonly instance: string;
   readonly atMs: number;
   readonly clockAheadSeconds: number;
+}
+
+/** Who announces itself, as its connection shows. */
+export interface Announcer {
+  readonly host: string;
+  /** Of its certificate, and the addresses in it. */
+  readonly serial: string;
+  readonly named?: readonly string[];
 }
 
 export interface MembersOptions {
@@ -76,6 +85,8 @@ export interface MembersOptions {
 export class Members {
   readonly #options: MembersOptions;
   readonly #heard = new Map<string, Heard>();
+  /** The addresses in the certificate that each node got last. */
+  readonly #named = new Map<string, readonly string[]>();
   /** Why a node is not taken for there although it calls. */
   readonly #refused = new Map<string, MinikeepError>();
   #refusals = { window: 0, logged: 0, unlogged: 0 };
@@ -212,7 +223,7 @@ export class Members {
   announce(
     name: string,
     request: AnnounceRequest,
-    { host: source, serial }: { readonly host: string; readonly serial: string },
+    { host: source, serial, named = [] }: Announcer,
   ): { renew: boolean; announceSeconds: number } {
     const { state, now } = this.#options;
     const row = this.nodes().find((node) => node.name === name);
@@ -235,9 +246,17 @@ export class Members {
     this.#options.onNode(name, addresses);
     const lifetimeMs = this.#lifetimeMs();
     return {
-      renew: row.certificateEndsAtMs - now() < lifetimeMs / 3,
+      renew:
+        row.certificateEndsAtMs - now() < lifetimeMs / 3 || this.#unnamed(name, named, addresses),
       announceSeconds: this.#announceMs() / 1000,
     };
+  }
+
+  /** Whether the node has an address that its certificate lacks, so that a new one is made. */
+  #unnamed(name: string, named: readonly string[], addresses: readonly string[]): boolean {
+    // A connection shows the certificate that it began with: what was made since counts as well.
+    const known = new Set([...named, ...(this.#named.get(name) ?? [])]);
+    return certifiable(addresses).some((address) => !known.has(address));
   }
 
   /** Another agent of that name that was heard of a moment ago: of a copied home, or killed since then. */
@@ -272,7 +291,8 @@ export class Members {
   async renew(name: string, requestPem: string): Promise<string> {
     const { state } = this.#options;
     const keyDigest = await keyDigestOfRequest(requestPem);
-    const certified = await this.#certify(name, requestPem);
+    const addresses = certifiable(this.#addressesOf(name));
+    const certified = await this.#certify(name, requestPem, addresses);
     state.write(({ database, event }) => {
       const row = readNodes(database).find((node) => node.name === name);
       if (row === undefined) throw removed(name);
@@ -288,6 +308,7 @@ export class Members {
       addCertificate(database, name, certified);
       event('node.renewed', { node: name, certificate: certified.serial });
     });
+    this.#named.set(name, addresses);
     return certified.certificatePem;
   }
 
@@ -297,6 +318,7 @@ export class Members {
     this.checkRemovable(name);
     state.write((transaction) => removeNode(transaction, name, now()));
     this.#heard.delete(name);
+    this.#named.delete(name);
     this.#refused.delete(name);
     const list = this.#revoked();
     revocations.apply(list);
@@ -327,13 +349,18 @@ export class Members {
     return this.nodes().find((node) => node.name === name)?.addresses ?? [];
   }
 
-  #certify(name: string, requestPem: string): Promise<Certified> {
+  #certify(
+    name: string,
+    requestPem: string,
+    addresses: readonly string[] = [],
+  ): Promise<Certified> {
     return this.#options.authority.certify(
       'node',
       name,
       requestPem,
       this.#options.now(),
       this.#lifetimeMs(),
+      addresses,
     );
   }
 

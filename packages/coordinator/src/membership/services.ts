@@ -1,6 +1,6 @@
 /** The members' side of enrolment.proto and operator.proto: what strangers, nodes and operators may ask. */
 import { PROTOCOL_VERSION, versionMismatch, type MinikeepError } from '@minikeep/protocol';
-import { hostOf, peerOf, peerSerialOf } from '@minikeep/protocol/rpc';
+import { hostOf, peerOf, peerAddressesOf, peerSerialOf } from '@minikeep/protocol/rpc';
 import type {
   EnrolmentServiceImplementation,
   EventsRequest,
@@ -55,6 +55,7 @@ export function membershipService(
         : members.announce(name, request, {
             host: hostOf(context.peer),
             serial: peerSerialOf(context),
+            named: peerAddressesOf(context),
           });
       return {
         coordinatorAddresses: addresses(),

@@ -1,12 +1,14 @@
 /** init, start, invite, join, nodes, node remove: real processes, each with a home of its own. */
-import { cpSync } from 'node:fs';
+import { cpSync, rmSync } from 'node:fs';
+import path from 'node:path';
 import { createServer } from 'node:tls';
 import type { AddressInfo } from 'node:net';
 import { CertificateAuthority } from '@minikeep/protocol/authority';
 import { decodeToken } from '@minikeep/protocol/rpc';
+import { FaultyProxy } from '@minikeep/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Homes, type RunningNode } from './homes.ts';
-import { jsonError, minikeep } from './minikeep.ts';
+import { jsonError, minikeep, type Ended } from './minikeep.ts';
 
 const homes = new Homes();
 let first: RunningNode;
@@ -62,6 +64,22 @@ describe('a machine that joins', () => {
     expect(wished.code).toBe(0);
     const { node } = JSON.parse(wished.stdout) as { node: string };
     expect((await homes.nodes('a')).filter((n) => n.name === node)).toHaveLength(1);
+  });
+
+  it('two at once with one name: one gets it, the other hears so, or gets one like it when it only wished', async () => {
+    const [one, two] = [await homes.token('a'), await homes.token('a')];
+    const both = await Promise.all([
+      join('e1', one, '--name', 'mini-7'),
+      join('e2', two, '--name', 'mini-7'),
+    ]);
+    expect(both.map((ended) => ended.code).toSorted()).toEqual([0, 5]);
+    const loser = both[0].code === 0 ? 1 : 0;
+    expect(jsonError(both[loser]).code).toBe('node.name_taken');
+    expect(jsonError(both[loser]).next).toContain('--name');
+    // Its token is as good as before.
+    expect((await join(loser === 0 ? 'e1' : 'e2', loser === 0 ? one : two)).code).toBe(0);
+    const names = (await homes.nodes('a')).map((node) => node.name);
+    expect(new Set(names).size).toBe(names.length);
   });
 
   it('two at once with one token: one gets in', async () => {
@@ -128,6 +146,74 @@ describe('a machine that joins', () => {
     expect([ended.code, jsonError(ended).code]).toEqual([5, 'join.other_authority']);
     expect(await other.stop()).toBe(0);
   });
+});
+
+describe('a join that is cut', () => {
+  let proxy: FaultyProxy;
+  let command: readonly string[] = [];
+  let wholeBytes = 0;
+  const again = (): Promise<Ended> => homes.run('j', ...command);
+  beforeAll(async () => {
+    const { enrolment_address: to } = JSON.parse(homes.read('a', 'running.json')) as {
+      enrolment_address: string;
+    };
+    proxy = await FaultyProxy.start(to);
+    const token = await homes.token('a');
+    command = ['join', proxy.address, '--token-file', token, '--name', 'mini-8', '--json'];
+    const other = await homes.token('a');
+    const whole = ['join', proxy.address, '--token-file', other, '--json'];
+    expect((await homes.run('j0', ...whole)).code).toBe(0);
+    wholeBytes = proxy.passedBytes;
+  });
+  afterAll(() => proxy.close());
+
+  /** Parts of what the coordinator sends: while its certificate is looked at, before and after it has heard the request. */
+  const PARTS = [0, 0.2, 0.45, 0.6, 0.8, 0.9, 0.97];
+
+  it('at any step is a clear error, and the same command with the same token goes on', async () => {
+    let cuts = 0;
+    for (const part of PARTS) {
+      proxy.set({ cutAfterBytes: Math.floor(part * wholeBytes) });
+      const ended = await again();
+      if (ended.code === 0) continue;
+      cuts += 1;
+      expect([4, ['join.unreachable', 'join.cut']]).toEqual([
+        ended.code,
+        expect.arrayContaining([jsonError(ended).code]),
+      ]);
+      expect(jsonError(ended).next).toMatch(/minikeep start|same command again/);
+    }
+    expect(cuts).toBeGreaterThanOrEqual(PARTS.length - 2);
+  }, 60_000);
+
+  it('by the death of the joining process, before or after it was taken in, goes on as well', async () => {
+    for (const part of PARTS.slice(2)) {
+      // Nothing comes any more from there on: time enough to kill it at that step.
+      proxy.set({ silentAfterBytes: Math.floor(part * wholeBytes) });
+      const ended = await minikeep([...command, '--home', homes.home('j')], {
+        onStart: (child) => {
+          const timer = setInterval(() => {
+            if (proxy.passedBytes >= part * wholeBytes) child.kill('SIGKILL');
+          }, 5);
+          child.once('close', () => clearInterval(timer));
+        },
+      });
+      expect(ended.signal === 'SIGKILL' || ended.code === 0).toBe(true);
+    }
+    proxy.set({});
+    expect((await again()).code).toBe(0);
+    // What it writes once it was taken in, the last first: as after a death between two of them.
+    const written = ['node.json', 'node-certificate.pem', 'authority.pem'];
+    for (let missing = 1; missing <= written.length; missing++) {
+      for (const file of written.slice(0, missing)) rmSync(path.join(homes.home('j'), file));
+      expect((await again()).code).toBe(0);
+    }
+    const names = (await homes.nodes('a')).map((node) => node.name);
+    expect(names.filter((name) => name.startsWith('mini-8'))).toEqual(['mini-8']);
+    const node = await homes.start('j');
+    await homes.untilStates('a', { 'mini-8': 'up' });
+    await node.stop();
+  }, 90_000);
 });
 
 describe('secrets', () => {

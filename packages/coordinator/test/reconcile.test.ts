@@ -316,6 +316,21 @@ describe('a drain', () => {
     expect(world.starts).toEqual(['x 1']);
   });
 
+  it('leaves no engine behind on the node, also when it breaks meanwhile', () => {
+    const world = new World();
+    world.settle();
+    // Its engine is loaded after the node was last asked what it holds.
+    world.up('x', ['d']);
+    world.settle();
+    world.drain('d', true);
+    world.reboot('a');
+    // That it broke is heard before that it is quiet.
+    world.deliver(1);
+    world.settle();
+    expectAsWanted(world);
+    expect(world.nodes.get('d')?.parts.size).toBe(0);
+  });
+
   it('lets requests wait, not fail, until the new epoch is ready', () => {
     const world = new World();
     world.up('x', ['a', 'b']);

@@ -137,6 +137,8 @@ export class ConnectionFault extends MinikeepError {
 
 /** How the library begins when it never got through. */
 const NOT_REACHED = /^(?:No connection established|Name resolution failed)/;
+/** Its connection broke in the middle of a call: a handler that fails says so in a trailer. */
+const STREAM_LOST = /^Received RST_STREAM with code [02]\b/;
 /** What TLS says of a certificate whose time, by this machine's clock, is not now. */
 const NOT_NOW = /certificate (?:is (?<early>not yet valid)|has expired)/;
 /** The library's words around a cause. */
@@ -188,7 +190,7 @@ export function connectionError(thrown: unknown, who: string, signal?: AbortSign
       next: 'Use a certificate of this cluster with the right role.',
       exitCode: EXIT.denied,
     });
-  if (code === Status.CANCELLED)
+  if (code === Status.CANCELLED || STREAM_LOST.test(details))
     return new ConnectionFault('node.connection_lost', `${who} ended the connection`, true, {
       next: 'Look at that process: it has probably been stopped.',
     });

@@ -105,13 +105,16 @@ export function connectAsStranger<Service extends CompatServiceDefinition>(
   authority: string,
   identity: Identity,
   who: string,
+  onFault?: (fault: ConnectionFault) => MinikeepError,
 ): Connection<Service> {
   const channel = createChannel(
     address,
     channelCredentials({ authority }, identity),
     CHANNEL_OPTIONS,
   );
-  const client = createClientFactory().use(errorClientMiddleware(who)).create(definition, channel);
+  const client = createClientFactory()
+    .use(errorClientMiddleware(who, onFault))
+    .create(definition, channel);
   return { client, close: () => channel.close() };
 }
 

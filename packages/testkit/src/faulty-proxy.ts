@@ -2,7 +2,7 @@
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 
 export interface ProxyFaults {
-  /** Both sides are cut after so many bytes from the server. */
+  /** Both sides are cut after exactly so many bytes from the server. */
   readonly cutAfterBytes?: number;
   /** After so many bytes from the server nothing goes through any more, and nobody is told: a cable that was pulled. */
   readonly silentAfterBytes?: number;
@@ -31,10 +31,9 @@ export class FaultyProxy {
       }
       const delay = (): number => this.#faults.delayMs ?? 0;
       forward(client, server, () => this.#silent, delay);
-      forward(server, client, () => this.#passed(client, server), delay);
-      server.on('data', (data: Buffer) => {
-        this.#passedBytes += data.byteLength;
-      });
+      // Before it is forwarded: the last piece may be cut in two.
+      server.on('data', (data: Buffer) => this.#count(data, client, server));
+      forward(server, client, () => this.#silent, delay);
     });
   }
 
@@ -85,24 +84,25 @@ export class FaultyProxy {
     return this.#pulled || this.#passedBytes >= (this.#faults.silentAfterBytes ?? Infinity);
   }
 
-  #passed(client: Socket, server: Socket): boolean {
-    if (this.#passedBytes >= (this.#faults.cutAfterBytes ?? Infinity)) {
-      client.destroy();
-      server.destroy();
-    }
-    return this.#silent;
+  #count(data: Buffer, client: Socket, server: Socket): void {
+    const left = (this.#faults.cutAfterBytes ?? Infinity) - this.#passedBytes;
+    this.#passedBytes += data.byteLength;
+    if (data.byteLength <= left && left > 0) return;
+    if (client.writableEnded) return;
+    server.pause();
+    client.end(data.subarray(0, Math.max(0, left)), () => server.destroy());
   }
 }
 
 /** With back-pressure; `swallow` says, before each piece, that it goes nowhere. */
 function forward(from: Socket, to: Socket, swallow: () => boolean, delayMs: () => number): void {
   const pass = (data: Buffer): void => {
-    if (to.destroyed || to.write(data)) return;
+    if (to.destroyed || to.writableEnded || to.write(data)) return;
     from.pause();
     to.once('drain', () => from.resume());
   };
   from.on('data', (data: Buffer) => {
-    if (swallow() || to.destroyed) return;
+    if (swallow() || to.destroyed || to.writableEnded) return;
     const late = delayMs();
     if (late > 0) setTimeout(pass, late, data);
     else pass(data);

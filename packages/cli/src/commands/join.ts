@@ -20,6 +20,7 @@ import {
   lookAtAuthority,
   parseAddress,
   TOKEN_LENGTH_MAX,
+  type ConnectionFault,
   type InviteToken,
   type PinnedServer,
 } from '@minikeep/protocol/rpc';
@@ -136,6 +137,7 @@ async function ask(
     server.authorityPem,
     server.identity,
     'the coordinator',
+    cut,
   );
   try {
     return await connection.client.join(
@@ -154,6 +156,16 @@ async function ask(
     connection.close();
   }
 }
+
+/** Whether it was taken in or not, the key is kept here: the coordinator knows this machine again. */
+const cut = (fault: ConnectionFault): MinikeepError =>
+  fault.code === 'clock.skew'
+    ? fault
+    : new MinikeepError('join.cut', `the join was cut before it was done: ${fault.message}`, {
+        next: 'Run the same command again, with the same token: it is good for this machine until it expires.',
+        exitCode: EXIT.unreachable,
+        cause: fault,
+      });
 
 /** The settings last: they make the home a node's. */
 function keep(

@@ -45,6 +45,8 @@ const ANNOUNCE_MS_MAX = 30_000;
 const HOSTS_MAX = 16;
 const EXPIRES_SECONDS_MAX = 7 * 86_400;
 const SECRET_BYTES = 32;
+/** Machines that wish for the same name in the same moment. */
+const RIVALS_MAX = 8;
 const REFUSALS_A_MINUTE = 10;
 const TOKEN_ID = /^[0-9a-f]{16}$/;
 
@@ -148,11 +150,22 @@ export class Members {
 
   /** Throws `token.refused`, `node.name_taken`, `node.name_invalid`, `identity.request_invalid`. */
   async join(request: JoinRequest): Promise<JoinResponse> {
-    const { state, authority, settings, now } = this.#options;
     if (!isName(request.name)) throw badName(request.name);
     const keyDigest = await keyDigestOfRequest(request.certificateRequestPem);
-    // Judged before a certificate is made, and again when it is written: two at once may have one token.
-    const name = this.#admit(request, keyDigest);
+    for (let left = RIVALS_MAX; ; left--) {
+      // Judged before a certificate is made, and again when it is written: two at once may have one token, or one name.
+      const name = this.#admit(request, keyDigest);
+      try {
+        return await this.#takeIn(name, request, keyDigest);
+      } catch (thrown) {
+        const taken = thrown instanceof MinikeepError && thrown.code === 'node.name_taken';
+        if (!taken || request.nameIsFixed || left === 0) throw thrown;
+      }
+    }
+  }
+
+  async #takeIn(name: string, request: JoinRequest, keyDigest: Uint8Array): Promise<JoinResponse> {
+    const { state, authority, settings, now } = this.#options;
     const certified = await this.#certify(name, request.certificateRequestPem);
     state.write((transaction) => {
       const verdict = judgeToken(

@@ -76,8 +76,11 @@ export class Draft {
   /** What was under way is over; what the nodes hold has changed. */
   rest(view: DeploymentView, change: Partial<DeploymentView>): void {
     this.change(view.row.name, { ...change, phase: IDLE });
+    // What leaves a node ran where the row no longer says, and the node's last report may be from before that.
+    const moved = view.phase.type === 'draining' || view.phase.type === 'ending';
     for (const [name, node] of this.nodes)
-      if (node.up && (node.parts === undefined || touches(view, name, node))) this.askAgain(name);
+      if (node.up && (moved || node.parts === undefined || touches(view, name, node)))
+        this.askAgain(name);
   }
 
   failed(view: DeploymentView, error: MinikeepError, fault: Fault): void {

@@ -131,8 +131,13 @@ async function open(
   const disobeyed = (error: MinikeepError): void => {
     if (told.has(error.message)) return;
     told.add(error.message);
-    state.write(({ event }) => event(error.code, { why: error.message.slice(0, 300) }));
     warnStarter(error);
+    try {
+      state.write(({ event }) => event(error.code, { why: error.message.slice(0, 300) }));
+    } catch (thrown) {
+      // A disk that is full: it was said where the coordinator was started.
+      log('warn', 'an event could not be kept', { event: error.code, error: String(thrown) });
+    }
   };
   const members: Members = new Members({
     settings,

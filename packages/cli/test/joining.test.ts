@@ -83,7 +83,7 @@ describe('a machine that joins', () => {
       join('e1', one, '--name', 'mini-7'),
       join('e2', two, '--name', 'mini-7'),
     ]);
-    expect(both.map((ended) => ended.code).toSorted()).toEqual([0, 5]);
+    expect(both.map(({ code }) => Number(code)).toSorted((a, b) => a - b)).toEqual([0, 5]);
     const loser = both[0].code === 0 ? 1 : 0;
     expect(jsonError(both[loser]).code).toBe('node.name_taken');
     expect(jsonError(both[loser]).next).toContain('--name');

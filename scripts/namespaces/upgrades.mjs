@@ -88,7 +88,7 @@ function newerBundle(root, folder, fails) {
       /MINIKEEP_VERSION = "[\d.]+"/,
       `MINIKEEP_VERSION = "${NEWER}"`,
     );
-    const step = /var VERSION = MIGRATIONS\.length;|VERSION\d* = MIGRATIONS\.length;/;
+    const step = /(?:var )?VERSION\d* = MIGRATIONS\.length;/;
     if (step.test(text)) {
       migrated++;
       text = text.replace(

@@ -10,3 +10,30 @@ export function certifiable(addresses: readonly string[]): string[] {
   });
   return [...new Set(found)].toSorted();
 }
+
+/** Who announces itself, as its connection shows. */
+export interface Announcer {
+  readonly host: string;
+  /** Of its certificate, and the addresses in it. */
+  readonly serial: string;
+  readonly named?: readonly string[];
+}
+
+/** The addresses in the certificate that each node got last from this process. */
+export class CertifiedAddresses {
+  readonly #byNode = new Map<string, readonly string[]>();
+
+  set(node: string, addresses: readonly string[]): void {
+    this.#byNode.set(node, addresses);
+  }
+
+  forget(node: string): void {
+    this.#byNode.delete(node);
+  }
+
+  /** Whether one of `addresses` (host:port) is missing. `named`: in the certificate that its connection began with. */
+  lacks(node: string, named: readonly string[], addresses: readonly string[]): boolean {
+    const known = new Set([...named, ...(this.#byNode.get(node) ?? [])]);
+    return certifiable(addresses).some((address) => !known.has(address));
+  }
+}

@@ -36,7 +36,7 @@ import {
   type State,
 } from '@minikeep/state';
 import type { NodeFacts } from '../cluster.ts';
-import { certifiable } from './certifiable.ts';
+import { CertifiedAddresses, certifiable, type Announcer } from './certifiable.ts';
 import { badName, cloned, outdated, refusedToken, removed } from './refusals.ts';
 
 /** A node that is silent for this long may be another machine with the same home. */
@@ -55,14 +55,6 @@ interface Heard {
   readonly instance: string;
   readonly atMs: number;
   readonly clockAheadSeconds: number;
-}
-
-/** Who announces itself, as its connection shows. */
-export interface Announcer {
-  readonly host: string;
-  /** Of its certificate, and the addresses in it. */
-  readonly serial: string;
-  readonly named?: readonly string[];
 }
 
 export interface MembersOptions {
@@ -87,8 +79,7 @@ export interface MembersOptions {
 export class Members {
   readonly #options: MembersOptions;
   readonly #heard = new Map<string, Heard>();
-  /** The addresses in the certificate that each node got last. */
-  readonly #named = new Map<string, readonly string[]>();
+  readonly #certified = new CertifiedAddresses();
   /** Why a node is not taken for there although it calls. */
   readonly #refused = new Map<string, MinikeepError>();
   #refusals = { window: 0, logged: 0, unlogged: 0 };
@@ -260,16 +251,10 @@ export class Members {
     const lifetimeMs = this.#lifetimeMs();
     return {
       renew:
-        row.certificateEndsAtMs - now() < lifetimeMs / 3 || this.#unnamed(name, named, addresses),
+        row.certificateEndsAtMs - now() < lifetimeMs / 3 ||
+        this.#certified.lacks(name, named, addresses),
       announceSeconds: this.#announceMs() / 1000,
     };
-  }
-
-  /** Whether the node has an address that its certificate lacks, so that a new one is made. */
-  #unnamed(name: string, named: readonly string[], addresses: readonly string[]): boolean {
-    // A connection shows the certificate that it began with: what was made since counts as well.
-    const known = new Set([...named, ...(this.#named.get(name) ?? [])]);
-    return certifiable(addresses).some((address) => !known.has(address));
   }
 
   /** Another agent of that name that was heard of a moment ago: of a copied home, or killed since then. */
@@ -321,7 +306,7 @@ export class Members {
       addCertificate(database, name, certified);
       event('node.renewed', { node: name, certificate: certified.serial });
     });
-    this.#named.set(name, addresses);
+    this.#certified.set(name, addresses);
     return certified.certificatePem;
   }
 
@@ -331,7 +316,7 @@ export class Members {
     this.checkRemovable(name);
     state.write((transaction) => removeNode(transaction, name, now()));
     this.#heard.delete(name);
-    this.#named.delete(name);
+    this.#certified.forget(name);
     this.#refused.delete(name);
     const list = this.#revoked();
     revocations.apply(list);

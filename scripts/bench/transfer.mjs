@@ -5,7 +5,7 @@ import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { build } from 'esbuild';
-import { TRUSTED_NODE_ENV, TRUSTED_NODE_FLAGS } from '../../packages/protocol/src/process-main.ts';
+import { trustedNode } from '../../packages/protocol/src/process-main.ts';
 import { CertificateAuthority } from '../../packages/protocol/src/authority.ts';
 import { BUNDLE_OPTIONS } from '../bundle-options.mjs';
 import { ROOT } from '../setup.mjs';
@@ -19,9 +19,11 @@ const MIB = 1024 * 1024;
 
 async function end(start) {
   const program = path.join(DIST, 'bench-transfer.mjs');
-  const child = spawn(process.execPath, [...TRUSTED_NODE_FLAGS, program], {
+  // As the process that does the same.
+  const how = trustedNode(start.role === 'send' ? 'coordinator.mjs' : 'agent.mjs');
+  const child = spawn(process.execPath, [...how.flags, program], {
     stdio: ['pipe', 'pipe', 'inherit'],
-    env: { ...process.env, ...TRUSTED_NODE_ENV },
+    env: { ...process.env, ...how.env },
   });
   atEnd(() => child.kill());
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();

@@ -1,12 +1,7 @@
 /** One child of a local cluster: started, awaited until it listens, ended in order or at once. */
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
-import {
-  MinikeepError,
-  toMinikeepError,
-  TRUSTED_NODE_ENV,
-  TRUSTED_NODE_FLAGS,
-} from '@minikeep/protocol';
+import { MinikeepError, toMinikeepError, trustedNode } from '@minikeep/protocol';
 import { z } from 'zod';
 
 const START_TIMEOUT_MS = 30_000;
@@ -31,10 +26,11 @@ export class ChildProcess {
     this.name = name;
     // Nothing of our environment changes how Node behaves there.
     const { NODE_OPTIONS: _, ...env } = process.env;
-    this.#process = spawn(process.execPath, [...TRUSTED_NODE_FLAGS, program, ...args], {
+    const how = trustedNode(program);
+    this.#process = spawn(process.execPath, [...how.flags, program, ...args], {
       stdio: ['pipe', 'pipe', 'pipe'],
       detached: true,
-      env: { ...env, ...TRUSTED_NODE_ENV },
+      env: { ...env, ...how.env },
     });
     this.#exited = new Promise((resolve) => {
       this.#process.once('exit', () => resolve());

@@ -12,7 +12,7 @@ export class CollectGarbage {
     this.#bytes += bytes;
     if (this.#bytes < COLLECT_AFTER_BYTES) return;
     this.#bytes = 0;
-    // Only there in a process started with --expose-gc (TRUSTED_NODE_FLAGS).
+    // Only there in a process started with --expose-gc (trustedNode).
     globalThis.gc?.({ type: 'minor' });
   }
 }

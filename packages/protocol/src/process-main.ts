@@ -11,28 +11,36 @@ import path from 'node:path';
 import { EXIT, toMinikeepError, type MinikeepError } from './errors.ts';
 import type { Logger } from './log.ts';
 
-/**
- * How Node is started for a trusted process. A signal opens no debugger. Garbage of large buffers is collected early,
- * and on request: a process that passes slices on stays small.
- */
-export const TRUSTED_NODE_FLAGS: readonly string[] = [
-  '--disable-sigusr1',
-  '--max-semi-space-size=1',
-  '--expose-gc',
-  // Buffers on their way count as memory of the old generation: with V8's own small beginning (10 MiB) each 8 MiB of a
-  // transfer were a full collection, half of all its processor time. Scavenges bring the buffers back as well.
-  '--initial-old-space-size=48',
-];
+/** How Node is started for a trusted process. */
+export interface TrustedNode {
+  readonly flags: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+}
 
 /**
- * glibc gives large buffers back to the system when they are freed, instead of keeping them (elsewhere without effect).
- * A chunk of a slice is below the threshold: fetched anew from the system for each one, its pages cost more than its TLS.
+ * A signal opens no debugger. Garbage of large buffers is collected early, and on request: a process that passes slices
+ * on stays small. glibc (elsewhere without effect) gives large buffers back to the system when they are freed, instead
+ * of keeping them. `program`: its file.
  */
-export const TRUSTED_NODE_ENV: Readonly<Record<string, string>> = {
-  MALLOC_ARENA_MAX: '2',
-  MALLOC_MMAP_THRESHOLD_: '1048576',
-  MALLOC_TRIM_THRESHOLD_: '4194304',
-};
+export function trustedNode(program: string): TrustedNode {
+  const receives = path.basename(program) !== 'coordinator.mjs';
+  return {
+    flags: [
+      '--disable-sigusr1',
+      '--max-semi-space-size=1',
+      '--expose-gc',
+      // Buffers on their way count as memory of the old generation: with V8's own small beginning (10 MiB) each 8 MiB of
+      // a transfer are a full collection. A node has one slice under way; a coordinator, one for each node, keeps small.
+      ...(receives ? ['--initial-old-space-size=24'] : []),
+    ],
+    env: {
+      MALLOC_ARENA_MAX: '2',
+      // Above a chunk of a slice, where it is received: pages that are fetched anew for each cost more than its TLS.
+      MALLOC_MMAP_THRESHOLD_: receives ? '1048576' : '131072',
+      MALLOC_TRIM_THRESHOLD_: receives ? '4194304' : '131072',
+    },
+  };
+}
 
 /** Ending takes milliseconds; this is the limit for engines that can't be killed and peers that don't answer. */
 const STOP_TIMEOUT_MS = 10_000;

@@ -5,7 +5,7 @@ import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { build } from 'esbuild';
-import { trustedNode } from '../../packages/protocol/src/process-main.ts';
+import { TRUSTED_NODE } from '../../packages/protocol/src/process-main.ts';
 import { CertificateAuthority } from '../../packages/protocol/src/authority.ts';
 import { BUNDLE_OPTIONS } from '../bundle-options.mjs';
 import { ROOT } from '../setup.mjs';
@@ -19,11 +19,9 @@ const MIB = 1024 * 1024;
 
 async function end(start) {
   const program = path.join(DIST, 'bench-transfer.mjs');
-  // As the process that does the same.
-  const how = trustedNode(start.role === 'send' ? 'coordinator.mjs' : 'agent.mjs');
-  const child = spawn(process.execPath, [...how.flags, program], {
+  const child = spawn(process.execPath, [...TRUSTED_NODE.flags, program], {
     stdio: ['pipe', 'pipe', 'inherit'],
-    env: { ...process.env, ...how.env },
+    env: { ...process.env, ...TRUSTED_NODE.env },
   });
   atEnd(() => child.kill());
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();

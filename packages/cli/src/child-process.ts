@@ -1,7 +1,7 @@
 /** One child of a local cluster: started, awaited until it listens, ended in order or at once. */
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
-import { MinikeepError, toMinikeepError, trustedNode } from '@minikeep/protocol';
+import { MinikeepError, toMinikeepError, TRUSTED_NODE } from '@minikeep/protocol';
 import { z } from 'zod';
 
 const START_TIMEOUT_MS = 30_000;
@@ -26,11 +26,10 @@ export class ChildProcess {
     this.name = name;
     // Nothing of our environment changes how Node behaves there.
     const { NODE_OPTIONS: _, ...env } = process.env;
-    const how = trustedNode(program);
-    this.#process = spawn(process.execPath, [...how.flags, program, ...args], {
+    this.#process = spawn(process.execPath, [...TRUSTED_NODE.flags, program, ...args], {
       stdio: ['pipe', 'pipe', 'pipe'],
       detached: true,
-      env: { ...env, ...how.env },
+      env: { ...env, ...TRUSTED_NODE.env },
     });
     this.#exited = new Promise((resolve) => {
       this.#process.once('exit', () => resolve());

@@ -5,7 +5,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { setTimeout as setTimer } from 'node:timers/promises';
-import { EXIT, MinikeepError, trustedNode, type ExitCode } from '@minikeep/protocol';
+import { EXIT, MinikeepError, TRUSTED_NODE, type ExitCode } from '@minikeep/protocol';
 import { z } from 'zod';
 
 const RESTART_MS_MIN = 500;
@@ -97,12 +97,11 @@ export class Daemon {
     const { program, config, name } = this.#options;
     writeFileSync(config.file, JSON.stringify(config.content), { mode: 0o600 });
     const { NODE_OPTIONS: _, ...env } = process.env;
-    const how = trustedNode(program);
-    const child = spawn(process.execPath, [...how.flags, program, '--home', config.file], {
+    const child = spawn(process.execPath, [...TRUSTED_NODE.flags, program, '--home', config.file], {
       stdio: ['pipe', 'pipe', 'pipe'],
       // Ctrl-C reaches only us, and we end it in order.
       detached: true,
-      env: { ...env, ...how.env },
+      env: { ...env, ...TRUSTED_NODE.env },
     });
     this.#child = child;
     child.stdin.on('error', () => {});

@@ -20,27 +20,24 @@ export interface TrustedNode {
 /**
  * A signal opens no debugger. Garbage of large buffers is collected early, and on request: a process that passes slices
  * on stays small. glibc (elsewhere without effect) gives large buffers back to the system when they are freed, instead
- * of keeping them. `program`: its file.
+ * of keeping them.
  */
-export function trustedNode(program: string): TrustedNode {
-  const receives = path.basename(program) !== 'coordinator.mjs';
-  return {
-    flags: [
-      '--disable-sigusr1',
-      '--max-semi-space-size=1',
-      '--expose-gc',
-      // Buffers on their way count as memory of the old generation: with V8's own small beginning (10 MiB) each 8 MiB of
-      // a transfer are a full collection. A node has one slice under way; a coordinator, one for each node, keeps small.
-      ...(receives ? ['--initial-old-space-size=24'] : []),
-    ],
-    env: {
-      MALLOC_ARENA_MAX: '2',
-      // Above a chunk of a slice, where it is received: pages that are fetched anew for each cost more than its TLS.
-      MALLOC_MMAP_THRESHOLD_: receives ? '1048576' : '131072',
-      MALLOC_TRIM_THRESHOLD_: receives ? '4194304' : '131072',
-    },
-  };
-}
+export const TRUSTED_NODE: TrustedNode = {
+  flags: [
+    '--disable-sigusr1',
+    '--max-semi-space-size=1',
+    '--expose-gc',
+    // Buffers on their way count as memory of the old generation, and V8 would collect all of it after each 8 MiB of a
+    // transfer: half of its processor time. Collections of the young one (CollectGarbage) give most of them back. With
+    // more than this a coordinator that serves several nodes grows beyond 150 MiB.
+    '--heap-growing-percent=80',
+  ],
+  env: {
+    MALLOC_ARENA_MAX: '2',
+    MALLOC_MMAP_THRESHOLD_: '131072',
+    MALLOC_TRIM_THRESHOLD_: '131072',
+  },
+};
 
 /** Ending takes milliseconds; this is the limit for engines that can't be killed and peers that don't answer. */
 const STOP_TIMEOUT_MS = 10_000;

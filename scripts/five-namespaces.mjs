@@ -299,6 +299,7 @@ async function life(machines, folder) {
       folder,
       bootstrap,
       mustBootstrap,
+      must,
       step,
       say,
       rows,

@@ -1,5 +1,5 @@
 // The last part of five-namespaces.mjs: bundles of a newer version, whose coordinator migrates its database. On the first
-// one a node fails, and all go back; the second one is good.
+// one a node fails, and all go back; the second one is good, speaks another protocol, and comes to a new machine as well.
 import {
   cpSync,
   existsSync,
@@ -22,6 +22,7 @@ export async function upgrades({
   folder,
   bootstrap,
   mustBootstrap,
+  must,
   step,
   say,
   rows,
@@ -30,10 +31,11 @@ export async function upgrades({
   isUp,
   until,
 }) {
-  // The machine that was removed stays away.
+  // The machine that was removed stays away at first.
+  const whole = readFileSync(stack, 'utf8');
   writeFileSync(
     stack,
-    readFileSync(stack, 'utf8')
+    whole
       .split('\n')
       .filter((line) => !line.includes(`name: ${last},`))
       .join('\n'),
@@ -63,9 +65,17 @@ export async function upgrades({
   const good = step('a bundle of a newer version', () =>
     newerBundle(root, path.join(folder, 'good'), false),
   );
-  await step('upgrade node by node, the state migrated; the model is up again', async () => {
+  // As it comes out of its box: nothing of minikeep is on it.
+  must(
+    last,
+    'minikeep service remove || minikeep stop; rm -rf /var/lib/minikeep /opt/minikeep /usr/local/bin/minikeep',
+  );
+  writeFileSync(stack, whole);
+  await step(`upgrade node by node, ${last} joins; the model is up again`, async () => {
     const nodes = mustBootstrap(good.file, good.sha256);
-    const not = nodes.filter(({ did }) => !did.includes('upgraded'));
+    const not = nodes.filter(
+      ({ name, did }) => !did.includes(name === last ? 'joined' : 'upgraded'),
+    );
     if (not.length > 0) throw new Error(`not upgraded: ${JSON.stringify(not)}`);
     await until(isUp, WAIT_MS_MAX);
   });
@@ -84,10 +94,9 @@ function newerBundle(root, folder, fails) {
   let migrated = 0;
   for (const name of readdirSync(dist).filter((file) => file.endsWith('.mjs'))) {
     const file = path.join(dist, name);
-    let text = readFileSync(file, 'utf8').replace(
-      /MINIKEEP_VERSION = "[\d.]+"/,
-      `MINIKEEP_VERSION = "${NEWER}"`,
-    );
+    let text = readFileSync(file, 'utf8')
+      .replace(/MINIKEEP_VERSION = "[\d.]+"/, `MINIKEEP_VERSION = "${NEWER}"`)
+      .replace(/PROTOCOL_VERSION = (\d+)/, (_, now) => `PROTOCOL_VERSION = ${Number(now) + 1}`);
     const step = /(?:var )?VERSION\d* = MIGRATIONS\.length;/;
     if (step.test(text)) {
       migrated++;

@@ -58,38 +58,65 @@ export async function bootstrap(options: BootstrapOptions): Promise<readonly Nod
   const coordinator = targets.find(({ ssh }) => ssh.node.role === 'coordinator');
   if (coordinator === undefined) throw new Error('a checked stack has a coordinator');
   const cluster = new Cluster(coordinator, stack.cluster, signal);
-  const runs = new Map(targets.map((target) => [target, new Run(target, options)]));
+  const runs = targets.map((target) => new Run(target, options));
+  const lead = runs.find(({ target }) => target === coordinator);
   try {
-    const ready = Promise.withResolvers<void>();
-    ready.promise.catch(() => {});
-    await Promise.all(
-      [...runs.values()].map(async (run) => {
-        await run.do(async () => {
-          await run.prepare();
-          if (run.target === coordinator) {
-            run.step('making the cluster');
-            await cluster.make();
-            await run.start(cluster);
-            ready.resolve();
-          } else {
-            run.step('waiting for the coordinator');
-            await ready.promise;
-            run.step('joining');
-            if (await cluster.join(run.target)) run.did.push('joined');
-            await run.start(cluster);
-          }
-        });
-        if (run.target === coordinator && run.error !== undefined)
-          ready.reject(coordinatorFailed(coordinator.name));
-      }),
-    );
+    await Promise.all(runs.map((run) => run.do(() => run.look())));
     signal.throwIfAborted();
-    await upgradeAll(cluster, [...runs.values()], options);
-    for (const run of runs.values()) await run.end();
-    return [...runs.values()].map((run) => run.result());
+    const members = runs.filter((run) => run === lead || run.isMember);
+    // A new machine has the new program: it joins when the others have it too, for an older one may not understand it.
+    const settled = settle(cluster, members, options);
+    await Promise.all([
+      settled,
+      ...runs
+        .filter((run) => !members.includes(run))
+        .map((run) =>
+          run.do(async () => {
+            await run.prepare();
+            run.step('waiting for the coordinator');
+            await settled;
+            if (lead?.serves !== true) throw coordinatorFailed(coordinator.name);
+            await run.join(cluster);
+          }),
+        ),
+    ]);
+    signal.throwIfAborted();
+    for (const run of runs) await run.end();
+    return runs.map((run) => run.result());
   } finally {
     await Promise.all(targets.map(({ ssh }) => ssh.close()));
   }
+}
+
+/** The coordinator and what belongs to its cluster: all up, then all of one version. */
+async function settle(
+  cluster: Cluster,
+  members: readonly Run[],
+  options: BootstrapOptions,
+): Promise<void> {
+  const made = Promise.withResolvers<boolean>();
+  await Promise.all(
+    members.map(async (run) => {
+      const leads = run.target === cluster.coordinator;
+      await run.do(async () => {
+        await run.prepare();
+        if (leads) {
+          run.step('making the cluster');
+          await cluster.make();
+          await run.start(cluster);
+          run.serves = true;
+          made.resolve(true);
+          return;
+        }
+        run.step('waiting for the coordinator');
+        if (!(await made.promise)) throw coordinatorFailed(cluster.coordinator.name);
+        await run.join(cluster);
+      });
+      if (leads) made.resolve(run.serves);
+    }),
+  );
+  options.signal.throwIfAborted();
+  await upgradeAll(cluster, members, options);
 }
 
 const coordinatorFailed = (name: string): MinikeepError =>
@@ -145,6 +172,8 @@ class Run {
   error: MinikeepError | undefined;
   /** The version that was current before, when a newer one lies ready beside it. */
   from: string | undefined;
+  /** It is the coordinator, and up. */
+  serves = false;
 
   constructor(target: Target, options: BootstrapOptions) {
     this.target = target;
@@ -161,8 +190,19 @@ class Run {
     this.#options.onStep(this.target.name, step, share);
   }
 
-  /** What goes wrong on one machine is said beside its name; the others go on. */
+  /** Belongs to a cluster, or nobody knows: it was not reached. */
+  get isMember(): boolean {
+    return this.error !== undefined || this.target.looked.member !== undefined;
+  }
+
+  async look(): Promise<void> {
+    this.step('connecting');
+    await this.target.look();
+  }
+
+  /** What goes wrong on one machine is said beside its name; the others go on. Nothing is done where something did. */
   async do(work: () => Promise<void>): Promise<void> {
+    if (this.error !== undefined) return;
     try {
       await work();
     } catch (thrown) {
@@ -177,11 +217,10 @@ class Run {
     this.step('failed');
   }
 
-  /** The machine is looked at, and has the program. A newer one of a member is only laid ready. */
+  /** Has the program then. A newer one of a member is only laid ready. */
   async prepare(): Promise<void> {
     const { target, bundle } = this;
-    this.step('connecting');
-    const looked = await target.look();
+    const { looked } = target;
     if (bundle === undefined) {
       if (looked.current === undefined)
         throw new MinikeepError('bootstrap.no_bundle', `${target.name} has no minikeep yet`, {
@@ -228,6 +267,12 @@ class Run {
       if (level === 'warning' && !set.includes(id)) this.byHand.push(`${what}. ${next}`);
   }
 
+  async join(cluster: Cluster): Promise<void> {
+    this.step('joining');
+    if (await cluster.join(this.target)) this.did.push('joined');
+    await this.start(cluster);
+  }
+
   async start(cluster: Cluster): Promise<void> {
     this.step('starting');
     this.byHand.push(...(await startNode(this.target)));
@@ -255,7 +300,7 @@ class Run {
   }
 }
 
-/** Node by node, the coordinator first; only when every machine of the stack is well. */
+/** Node by node, the coordinator first; only when every machine that belongs to the cluster is well. */
 async function upgradeAll(
   cluster: Cluster,
   runs: readonly Run[],

@@ -72,7 +72,8 @@ async function goBack(
   failed: Upgrading,
   why: MinikeepError,
 ): Promise<void> {
-  for (const node of begun.toReversed()) {
+  // The coordinator, which came first, first: the newer one may not know a node of before when it is back.
+  for (const node of begun) {
     node.onStep('going back');
     try {
       await stopNode(node.target);

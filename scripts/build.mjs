@@ -31,6 +31,7 @@ const PROCESSES = {
   seatbelt: 'packages/containment/src/darwin/seatbelt-main.ts',
   launcher: 'packages/containment/src/linux/launcher-main.ts',
   canary: 'packages/containment/src/canary/main.ts',
+  guard: 'packages/containment/src/linux/guard/guard-main.ts',
 };
 
 const platform = `${process.platform}-${process.arch}`;

@@ -7,6 +7,9 @@ import type { Readable, Writable } from 'node:stream';
 /** What runs inside. `canary` marks a sandbox of our own test program: its attempts are expected, and told apart by the instance, never by what the program says. */
 export type SandboxPurpose = 'stage' | 'text' | 'canary';
 
+/** Trusted processes that may connect only to what is on their connect list (guard/). */
+export type GuardedProcess = 'agent' | 'coordinator';
+
 export interface SandboxLimits {
   /** Address space and locked memory are not limited by default: weights are mapped. */
   readonly threads_max: number;
@@ -62,7 +65,7 @@ export interface Violation {
   /** Counts up inside one sandbox instance. */
   readonly sequence: number;
   readonly instance: string;
-  readonly purpose: SandboxPurpose;
+  readonly purpose: SandboxPurpose | GuardedProcess;
   /** Unix time, seconds with fraction. */
   readonly at_seconds: number;
   readonly kind: ViolationKind;
@@ -70,8 +73,8 @@ export interface Violation {
   readonly operation: string;
   /** Where to: address, path, program, arguments; empty when unknown. Written by the attacker. */
   readonly target: string;
-  readonly refused_by: 'seccomp' | 'warden' | 'landlock' | 'seatbelt' | 'kernel';
-  readonly seen_by: readonly ('warden' | 'seatbelt-log')[];
+  readonly refused_by: 'seccomp' | 'warden' | 'guard' | 'landlock' | 'seatbelt' | 'kernel';
+  readonly seen_by: readonly ('warden' | 'guard' | 'seatbelt-log')[];
   /** More than 1 when several like it were folded together. */
   readonly count: number;
   /** True when the process was stopped because of it. */

@@ -19,3 +19,4 @@ export * from './revocations.ts';
 export * from './rpc.ts';
 export * from './rpc-errors.ts';
 export * from './folders.ts';
+export * from './reaching.ts';

@@ -21,6 +21,7 @@ import {
 } from './credentials.ts';
 import { frameTap } from './frame-tap.ts';
 import type { Identity } from './identity.ts';
+import { reaching } from './reaching.ts';
 import { guardPort } from './strangers.ts';
 import {
   errorClientMiddleware,
@@ -107,6 +108,7 @@ export function connectAsStranger<Service extends CompatServiceDefinition>(
   who: string,
   onFault?: (fault: ConnectionFault) => MinikeepError,
 ): Connection<Service> {
+  reaching(address);
   const channel = createChannel(
     address,
     channelCredentials({ authority }, identity),
@@ -130,6 +132,7 @@ export function connect<Service extends CompatServiceDefinition>(
   who: string,
   onFault?: (fault: ConnectionFault) => MinikeepError,
 ): Connection<Service> {
+  reaching(address);
   const channel: Channel = createChannel(
     address,
     channelCredentials(pems, identity),

@@ -3,7 +3,7 @@
  * The program is linear: rules are tried in their order, so the frequent ones come first.
  */
 import type { Arch } from './arch.ts';
-import type { AllowRule, Alternative, Check, ErrnoRule } from './rules.ts';
+import type { AllowRule, Alternative, Check, ErrnoRule, WatchRule } from './rules.ts';
 
 export const ACTION = {
   allow: 0x7fff_0000,
@@ -76,8 +76,8 @@ function draft(check: Check): Draft[] {
   }
 }
 
-function alternative(all: Alternative): Instruction[] {
-  const drafts: Draft[] = [...all.flatMap(draft), { code: OP.ret, k: ACTION.allow }];
+function alternative(all: Alternative, action: number): Instruction[] {
+  const drafts: Draft[] = [...all.flatMap(draft), { code: OP.ret, k: action }];
   return drafts.map((d, i) => {
     const leave = drafts.length - i - 1;
     return {
@@ -102,6 +102,40 @@ export function compile(
   allowed: readonly AllowRule[],
   answered: readonly ErrnoRule[],
 ): Instruction[] {
+  const program = beginning(arch);
+  for (const { call, alternatives } of allowed) {
+    const number = arch.numbers[call];
+    if (number === undefined) continue;
+    // After a look at an argument the number is no longer loaded: a rule with arguments decides for good.
+    const body = alternatives.flatMap((all) => alternative(all, ACTION.allow));
+    if (!alternatives.some((all) => all.length === 0)) body.push(ret(ACTION.notify));
+    program.push(...ruleBlock(number, body, call));
+  }
+  return ended(arch, program, answered, ACTION.notify);
+}
+
+/** The other way round: what is not watched passes. */
+export function compileWatch(
+  arch: Arch,
+  watched: readonly WatchRule[],
+  answered: readonly ErrnoRule[],
+): Instruction[] {
+  const program = beginning(arch);
+  for (const { call, unless = [], when } of watched) {
+    const number = arch.numbers[call];
+    if (number === undefined) continue;
+    const body = [
+      ...unless.flatMap((all) => alternative(all, ACTION.allow)),
+      ...(when ?? []).flatMap((all) => alternative(all, ACTION.notify)),
+      ret(when === undefined ? ACTION.notify : ACTION.allow),
+    ];
+    program.push(...ruleBlock(number, body, call));
+  }
+  return ended(arch, program, answered, ACTION.allow);
+}
+
+/** Kills what is of another architecture, and loads the call's number. */
+function beginning(arch: Arch): Instruction[] {
   const program: Instruction[] = [
     { code: OP.load, jt: 0, jf: 0, k: AT_ARCH },
     { code: OP.jumpEqual, jt: 1, jf: 0, k: arch.audit },
@@ -113,19 +147,20 @@ export function compile(
       { code: OP.jumpGreaterEqual, jt: 0, jf: 1, k: arch.foreign_from },
       ret(ACTION.killProcess),
     );
-  for (const { call, alternatives } of allowed) {
-    const number = arch.numbers[call];
-    if (number === undefined) continue;
-    // After a look at an argument the number is no longer loaded: a rule with arguments decides for good.
-    const body = alternatives.flatMap(alternative);
-    if (!alternatives.some((all) => all.length === 0)) body.push(ret(ACTION.notify));
-    program.push(...ruleBlock(number, body, call));
-  }
+  return program;
+}
+
+function ended(
+  arch: Arch,
+  program: Instruction[],
+  answered: readonly ErrnoRule[],
+  otherwise: number,
+): Instruction[] {
   for (const { call, errno } of answered) {
     const number = arch.numbers[call];
     if (number !== undefined) program.push(...ruleBlock(number, [ret(ACTION.errno | errno)], call));
   }
-  program.push(ret(ACTION.notify));
+  program.push(ret(otherwise));
   if (program.length > INSTRUCTIONS_MAX) throw new Error('the filter is too long');
   return program;
 }

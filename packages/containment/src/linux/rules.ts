@@ -38,6 +38,13 @@ export interface AllowRule {
   readonly alternatives: readonly Alternative[];
 }
 
+/** A call that is stopped and asked about where all else passes: always, `unless` an alternative holds, or only `when` one does. */
+export interface WatchRule {
+  readonly call: string;
+  readonly unless?: readonly Alternative[];
+  readonly when?: readonly Alternative[];
+}
+
 export interface ContinueRule extends AllowRule {
   /** The last phase in which it holds. */
   readonly until: Phase;

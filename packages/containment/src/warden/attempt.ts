@@ -32,6 +32,8 @@ export interface Decision {
 export const ERRNO = {
   EPERM: 1,
   ENOENT: 2,
+  ESRCH: 3,
+  EINTR: 4,
   EBADF: 9,
   EAGAIN: 11,
   EACCES: 13,
@@ -42,6 +44,7 @@ export const ERRNO = {
   EROFS: 30,
   ENOSYS: 38,
   ENOTSOCK: 88,
+  EMSGSIZE: 90,
   EAFNOSUPPORT: 97,
   ECONNREFUSED: 111,
 } as const;

@@ -2,12 +2,7 @@
  * Decides what of a stream of attempts is written down: the first ones of each kind in full, then counters, so that
  * an engine can't write to the disk at will by being refused. Pure: the clock is passed in.
  */
-import {
-  DEFAULT_SANDBOX_LIMITS,
-  type SandboxLimits,
-  type SandboxPurpose,
-  type Violation,
-} from '../sandbox.ts';
+import { DEFAULT_SANDBOX_LIMITS, type SandboxLimits, type Violation } from '../sandbox.ts';
 import type { Attempt } from './attempt.ts';
 import { RECORD_BYTES_MAX, TEXT_CHARACTERS_MAX } from './limits.ts';
 
@@ -37,9 +32,10 @@ export type RefusedBy = Violation['refused_by'];
 
 export class Recorder {
   readonly #instance: string;
-  readonly #purpose: SandboxPurpose;
+  readonly #purpose: Violation['purpose'];
   readonly #limits: RecorderLimits;
   readonly #now: () => number;
+  readonly #by: 'warden' | 'guard';
   #tallies = new Map<string, Tally>();
   #sequence = 0;
   #bytes = 0;
@@ -48,21 +44,23 @@ export class Recorder {
   /** `now` in Unix seconds. */
   constructor(
     instance: string,
-    purpose: SandboxPurpose,
+    purpose: Violation['purpose'],
     limits: RecorderLimits,
     now: () => number,
+    by: 'warden' | 'guard' = 'warden',
   ) {
     this.#instance = instance;
     this.#purpose = purpose;
     this.#limits = limits;
     this.#now = now;
+    this.#by = by;
   }
 
   get total(): number {
     return this.#total;
   }
 
-  record(attempt: Attempt, refusedBy: RefusedBy = 'warden'): Recorded {
+  record(attempt: Attempt, refusedBy: RefusedBy = this.#by): Recorded {
     this.#total++;
     const key = `${attempt.kind} ${attempt.operation}`;
     const tally = this.#tallies.get(key) ?? { attempt, lines: 0, folded: 0, total: 0 };
@@ -91,7 +89,7 @@ export class Recorder {
     return folded.map((tally) => {
       const count = tally.folded;
       tally.folded = 0;
-      const violation = this.#violation({ ...tally.attempt, target: '' }, 'warden', count, false);
+      const violation = this.#violation({ ...tally.attempt, target: '' }, this.#by, count, false);
       this.#bytes += JSON.stringify(violation).length + 1;
       return violation;
     });
@@ -107,7 +105,7 @@ export class Recorder {
       operation: attempt.operation,
       target: attempt.target.slice(0, TEXT_CHARACTERS_MAX),
       refused_by: refusedBy,
-      seen_by: ['warden'],
+      seen_by: [this.#by],
       count,
       stopped,
     };

@@ -61,5 +61,9 @@ export function nodeSettings(folder: string): NodeSettings {
 
 /** Repeats --home in what to type next, where it was given. */
 export function homeHint(flags: HomeFlags): string {
-  return flags.home === undefined ? '' : ` --home ${flags.home}`;
+  return flags.home === undefined ? '' : ` --home ${typedPath(flags.home)}`;
 }
+
+/** As a shell takes it for one word, however it is written. */
+export const typedPath = (file: string): string =>
+  /^[\w@%+=:,./-]+$/.test(file) ? file : `'${file.replaceAll("'", `'\\''`)}'`;

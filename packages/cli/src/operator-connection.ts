@@ -11,7 +11,7 @@ import {
   type NodeSettings,
   type Running,
 } from '@minikeep/state';
-import { homeFolder, nodeSettings, type HomeFlags } from './home-folder.ts';
+import { homeFolder, nodeSettings, typedPath, type HomeFlags } from './home-folder.ts';
 
 export interface OperatorConnection {
   readonly operator: OperatorServiceClient;
@@ -90,7 +90,7 @@ function notRunning(
   cause?: unknown,
 ): MinikeepError {
   return new MinikeepError('cluster.not_running', `the coordinator of ${name} does not run`, {
-    next: `Start it: minikeep start --home ${folder}`,
+    next: `Start it: minikeep start --home ${typedPath(folder)}`,
     exitCode: EXIT.unreachable,
     cause,
   });
@@ -106,7 +106,7 @@ function lost(
     'cluster.connection_lost',
     `the coordinator of ${name} ended, or fell silent, before it had answered`,
     {
-      next: `What it had accepted goes on by itself: see minikeep status --home ${folder}, then run the command again if it is still needed.`,
+      next: `What it had accepted goes on by itself: see minikeep status --home ${typedPath(folder)}, then run the command again if it is still needed.`,
       exitCode: EXIT.unreachable,
       cause,
     },

@@ -1,11 +1,14 @@
 /** The canary on several nodes, one after the other, as one stream. */
+import { setTimeout as setTimer } from 'node:timers/promises';
 import { MinikeepError, toMinikeepError } from '@minikeep/protocol';
 import type { RunCanaryResponse } from '@minikeep/protocol/v1';
 import { deadline } from '@minikeep/protocol/rpc';
 import type { NodeLink } from './node-link.ts';
 
-/** All attempts of one node; on macOS each is repeated, paced. */
+/** All attempts of one node; on macOS each is repeated, paced. Waiting for another run included. */
 const CANARY_TIMEOUT_MS = 180_000;
+/** A node tries one canary at a time. */
+const BUSY_PAUSE_MS = 500;
 
 export async function* runCanaries(
   nodes: readonly NodeLink[],
@@ -36,9 +39,21 @@ async function* runOne(
 ): AsyncGenerator<RunCanaryResponse, void, undefined> {
   await node.reachable();
   const limited = deadline(CANARY_TIMEOUT_MS, signal);
-  for await (const { event } of node.agent.canary({}, { signal: limited })) {
-    if (event?.$case === 'attempt')
-      yield { event: { $case: 'attempt', value: { node: node.name, attempt: event.value } } };
-    else if (event?.$case === 'report') yield { event };
-  }
+  const untilMs = performance.now() + CANARY_TIMEOUT_MS;
+  for (;;)
+    try {
+      for await (const { event } of node.agent.canary({}, { signal: limited })) {
+        if (event?.$case === 'attempt')
+          yield { event: { $case: 'attempt', value: { node: node.name, attempt: event.value } } };
+        else if (event?.$case === 'report') yield { event };
+      }
+      return;
+    } catch (thrown) {
+      // Somebody else's run, of another command: ours comes after it. Nothing of ours was tried yet.
+      if (toMinikeepError(thrown).code !== 'canary.busy' || performance.now() > untilMs)
+        throw thrown;
+      await setTimer(BUSY_PAUSE_MS, undefined, { signal: limited }).catch(() => {
+        throw thrown;
+      });
+    }
 }

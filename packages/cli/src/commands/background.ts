@@ -14,7 +14,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { EXIT, MinikeepError } from '@minikeep/protocol';
 import { serviceHome } from '@minikeep/service';
 import type { CommandContext } from '../command-context.ts';
-import { homeFolder, nodeSettings, type HomeFlags } from '../home-folder.ts';
+import { homeFolder, nodeSettings, typedPath, type HomeFlags } from '../home-folder.ts';
 import { endOf, startedProcess } from '../started.ts';
 import type { StartFlags } from './start.ts';
 
@@ -39,7 +39,7 @@ export async function startInBackground(
       await terminal.line(
         again
           ? `node ${settings.node} runs already, as process ${pid}`
-          : `node ${settings.node} runs as process ${pid}; its log is ${path.join(folder, LOG)}. End it: minikeep stop --home ${folder}`,
+          : `node ${settings.node} runs as process ${pid}; its log is ${path.join(folder, LOG)}. End it: minikeep stop --home ${typedPath(folder)}`,
       );
     return EXIT.ok;
   };
@@ -78,7 +78,7 @@ export async function startInBackground(
     throw new MinikeepError(
       'start.failed',
       `node ${settings.node} did not start: ${tail(log, begin).trim().slice(-LOG_SHOWN_BYTES)}`,
-      { next: `See why in the foreground: minikeep start --home ${folder} --verbose` },
+      { next: `See why in the foreground: minikeep start --home ${typedPath(folder)} --verbose` },
     );
   } catch (thrown) {
     if (!ended) child.kill('SIGTERM');
@@ -110,7 +110,7 @@ export async function stop({ terminal }: CommandContext, flags: HomeFlags): Prom
   const pid = startedProcess(folder);
   if (pid === undefined)
     throw new MinikeepError('stop.not_running', `node ${settings.node} does not run`, {
-      next: `Start it: minikeep start --home ${folder}`,
+      next: `Start it: minikeep start --home ${typedPath(folder)}`,
       exitCode: EXIT.unreachable,
     });
   if (serviceHome() === folder)

@@ -3,6 +3,7 @@ import { modelDigest, openModel } from '@minikeep/gguf';
 import { EXIT, MinikeepError } from '@minikeep/protocol';
 import { DeploymentState, type DeploymentStatus } from '@minikeep/protocol/v1';
 import type { CommandContext } from '../command-context.ts';
+import { typedPath } from '../home-folder.ts';
 import { EMBEDDED_MODEL, knownModels, looksLikePath, modelAndPrompt } from '../models.ts';
 import { withOperator, type OperatorConnection } from '../operator-connection.ts';
 import { Progress } from '../progress.ts';
@@ -71,7 +72,7 @@ function chosen(
     const [only, another] = exists;
     if (only === undefined)
       throw new MinikeepError('run.nothing_up', `no model is up on ${settings.cluster_name}`, {
-        next: `minikeep up NAME --home ${folder}   (minikeep model list has the names)`,
+        next: `minikeep up NAME --home ${typedPath(folder)}   (minikeep model list has the names)`,
       });
     if (another !== undefined)
       throw new MinikeepError('run.which_model', `several models are up: ${names}`, {
@@ -84,7 +85,7 @@ function chosen(
   if (found !== undefined) return found;
   if (known.has(name))
     throw new MinikeepError('run.not_up', `${name} is imported, but not up`, {
-      next: `minikeep up ${name} --home ${folder}`,
+      next: `minikeep up ${name} --home ${typedPath(folder)}`,
     });
   throw new MinikeepError(
     'model.unknown',

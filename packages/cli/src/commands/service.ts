@@ -18,7 +18,7 @@ import {
 } from '@minikeep/service';
 import { FILES } from '@minikeep/state';
 import type { CommandContext, CommonFlags } from '../command-context.ts';
-import { defaultHome, type HomeFlags } from '../home-folder.ts';
+import { defaultHome, typedPath, type HomeFlags } from '../home-folder.ts';
 import { endOf, startedProcess } from '../started.ts';
 
 export interface ServiceInstallFlags extends HomeFlags {
@@ -126,7 +126,7 @@ async function listens(home: string, signal: AbortSignal): Promise<void> {
     'service.not_listening',
     `the service was started, but the node of ${home} did not listen within ${LISTEN_MS_MAX / 1000} s`,
     {
-      next: `All is as it was before. See why in the foreground: minikeep start --home ${home} --verbose`,
+      next: `All is as it was before. See why in the foreground: minikeep start --home ${typedPath(home)} --verbose`,
     },
   );
 }
@@ -145,7 +145,7 @@ function optionsOf(flags: ServiceInstallFlags, distFolder: string): ServiceOptio
   // A person's home is not seen from here: systemd has no business in a folder that it can't name.
   if (existsSync(path.dirname(home)) && !existsSync(path.join(home, FILES.settings)))
     throw new MinikeepError('home.no_cluster', `${home} belongs to no cluster`, {
-      next: `Make a cluster there (minikeep init --home ${home}), or join one (minikeep join --home ${home} --token-file -); a home of your own is named: --home ${path.join(homedir(), '.minikeep')}`,
+      next: `Make a cluster there (minikeep init --home ${typedPath(home)}), or join one (minikeep join --home ${typedPath(home)} --token-file -); a home of your own is named: --home ${path.join(homedir(), '.minikeep')}`,
       exitCode: EXIT.usage,
     });
   return {

@@ -9,7 +9,7 @@ import {
 } from '@minikeep/gguf';
 import { EventQueue, MinikeepError, parseIdentityUri, toMinikeepError } from '@minikeep/protocol';
 import {
-  CollectGarbage,
+  passedThrough,
   PieceGrants,
   PieceServer,
   RawPieceDefinition,
@@ -145,7 +145,6 @@ export class Pieces {
       return;
     }
     let told = 0;
-    const garbage = new CollectGarbage();
     let seen = 0;
     const { receivedBytes } = await assembleSlice({
       store: this.#store,
@@ -156,7 +155,7 @@ export class Pieces {
       signal,
       ...(this.#patienceMs === undefined ? {} : { patienceMs: this.#patienceMs }),
       onProgress: (doneBytes) => {
-        garbage.passed(doneBytes - seen);
+        passedThrough(doneBytes - seen);
         seen = doneBytes;
         if (doneBytes - told < PROGRESS_STEP_BYTES && doneBytes < totalBytes) return;
         told = doneBytes;

@@ -4,7 +4,7 @@
  */
 import type { CallContext } from 'nice-grpc-common';
 import { peerOf } from './access.ts';
-import { CollectGarbage } from './collect-garbage.ts';
+import { passedThrough } from './collect-garbage.ts';
 import { EXIT, MinikeepError } from './errors.ts';
 import { FRAME_WRAPPER_BYTES, unwrapFrame, wrapFrame } from './frames.ts';
 import { FetchRequest } from './generated/v1.ts';
@@ -103,7 +103,6 @@ export class PieceServer {
       if (piece === undefined) throw missing(digest);
       yield piece.chunkDigests;
       const end = Math.min(piece.chunkCount, request.firstChunk + request.chunks);
-      const garbage = new CollectGarbage();
       const size = end > request.firstChunk ? piece.chunkBytes(request.firstChunk) : 0;
       // One is on its way while the other is filled. No chunk is larger than the first one asked for.
       const buffers = [new ChunkBuffer(size), new ChunkBuffer(size)] as const;
@@ -113,7 +112,7 @@ export class PieceServer {
         await piece.read(chunk, data);
         buffer.sent();
         yield data;
-        garbage.passed(data.byteLength);
+        passedThrough(data.byteLength);
       }
     } finally {
       this.#served -= 1;

@@ -28,7 +28,7 @@ export const TRUSTED_NODE: TrustedNode = {
     '--max-semi-space-size=1',
     '--expose-gc',
     // Buffers on their way count as memory of the old generation, and V8 would collect all of it after each 8 MiB of a
-    // transfer: half of its processor time. Collections of the young one (CollectGarbage) give most of them back. With
+    // transfer: half of its processor time. Collections of the young one (collect-garbage.ts) give most of them back. With
     // more than this a coordinator that serves several nodes grows beyond 150 MiB.
     '--heap-growing-percent=80',
   ],

@@ -11,6 +11,7 @@ import {
 } from '@minikeep/protocol';
 import { hostOf, peerSerialOf, type RevokedSerials } from '@minikeep/protocol/rpc';
 import type {
+  ConnectList,
   AgentServiceImplementation,
   HelloResponse,
   LoadResponse,
@@ -51,6 +52,7 @@ export interface AgentServiceOptions {
   /** Finding it out takes a moment: whoever greets first waits for it. */
   readonly sandbox: Promise<NonNullable<HelloResponse['sandbox']>>;
   readonly sandboxOff: boolean;
+  readonly connectList: ConnectList;
   readonly machine: string;
   /** A person on this machine has to hear of it. */
   onTold?(error: MinikeepError): void;
@@ -90,6 +92,7 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
         memoryBytes: totalmem(),
         sandbox: await options.sandbox,
         sandboxOff: options.sandboxOff,
+        connectList: options.connectList,
         address: options.address(),
         pid: process.pid,
         machine: options.machine,

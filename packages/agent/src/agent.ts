@@ -1,5 +1,6 @@
 /** One agent: store, events, deployments and the server, put together; and taken apart again without leaving anything. */
 import type { SandboxPlatform } from '@minikeep/containment';
+import { connectListMessage, type Guarding } from '@minikeep/containment/guarded';
 import { MinikeepError, type Logger } from '@minikeep/protocol';
 import {
   accessInterceptor,
@@ -31,6 +32,7 @@ import { ObeyedCoordinator, obeying } from './obeyed-coordinator.ts';
 import { machineId } from './machine.ts';
 import { Pieces } from './prepare-slice.ts';
 import { SliceStore } from './slice-store.ts';
+import { violationEvent } from './violation-event.ts';
 
 /** Control belongs to the coordinator; frames come from neighbours, of which the coordinator is one. The stage then checks which. */
 const ACCESS: AccessRules = {
@@ -52,6 +54,8 @@ export interface AgentParts {
   readonly doctor: NodeDoctor;
   readonly speed: NodeSpeed;
   readonly sandbox: Promise<NonNullable<HelloResponse['sandbox']>>;
+  /** Of this process itself. */
+  readonly guarding: Guarding;
   readonly version: string;
   /** Tells this process from every other of the same home. */
   readonly instance?: string;
@@ -75,6 +79,10 @@ export async function startAgent(
   const { log, credentials } = parts;
   const store = await SliceStore.open(config.store.folder, config.store.bytes_max);
   const hub = new EventHub(() => links.states());
+  if (parts.guarding.state === 'on')
+    parts.guarding.guard.onViolation((violation) => {
+      hub.emit({ $case: 'violation', value: violationEvent(violation, config.node, '', 0) });
+    });
   const hosts = new Hosts({
     node: config.node,
     store,
@@ -109,6 +117,7 @@ export async function startAgent(
         address: () => address,
         sandbox: parts.sandbox,
         sandboxOff: config.unsafe_no_sandbox,
+        connectList: connectListMessage(parts.guarding),
         ...(parts.onTold === undefined ? {} : { onTold: parts.onTold }),
         machine: await machineId(),
         revoke(list) {

@@ -1,4 +1,5 @@
 /** The agent of a cluster that stays: its identity and settings are in its home, and it keeps in touch with the coordinator. */
+import type { Guarding } from '@minikeep/containment/guarded';
 import {
   EXIT,
   MinikeepError,
@@ -45,6 +46,7 @@ const REVOKED = z.strictObject({
 export async function startHomeAgent(
   config: HomeAgentConfig,
   version: string,
+  guarding: Guarding,
   log: Logger,
 ): Promise<RunningProcess> {
   const settings = readSettings(config.home);
@@ -52,7 +54,7 @@ export async function startHomeAgent(
   // Where there is a coordinator, that holds the home.
   const home = settings.serves === undefined ? Home.open(config.home) : undefined;
   try {
-    return await start(config, settings, version, log, () => home?.close());
+    return await start(config, settings, version, guarding, log, () => home?.close());
   } catch (error) {
     home?.close();
     throw error;
@@ -63,6 +65,7 @@ async function start(
   config: HomeAgentConfig,
   settings: NodeSettings,
   version: string,
+  guarding: Guarding,
   log: Logger,
   closeHome: () => void,
 ): Promise<RunningProcess> {
@@ -102,6 +105,7 @@ async function start(
     doctor: nodeDoctor(platform, full, home),
     speed: nodeSpeed(platform, full, home),
     sandbox: supportOf(platform),
+    guarding,
     version,
     instance,
     log,

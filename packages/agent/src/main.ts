@@ -1,4 +1,5 @@
 /** The agent's process: `agent.mjs CONFIG.json`, or `--home CONFIG.json` for a cluster that stays. */
+import { guarding } from '@minikeep/containment/guarded';
 import { MINIKEEP_VERSION, makeLogger, runProcess } from '@minikeep/protocol';
 import { readConfig } from '@minikeep/protocol/config';
 import { readCredentials } from '@minikeep/protocol/rpc';
@@ -11,6 +12,8 @@ import { nodeSpeed } from './node-speed.ts';
 import { platformFor, supportOf } from './platform.ts';
 
 const log = makeLogger('agent');
+// Before anything is connected, or started.
+const guarded = await guarding();
 
 await runProcess({
   log,
@@ -19,7 +22,7 @@ await runProcess({
     if (file === '--home') {
       const config = await readConfig(HOME_AGENT_CONFIG, homeFile, 'agent');
       return {
-        running: await startHomeAgent(config, MINIKEEP_VERSION, log),
+        running: await startHomeAgent(config, MINIKEEP_VERSION, guarded, log),
         endWithStdin: config.end_with_stdin,
         temporaryFolder: undefined,
       };
@@ -33,6 +36,7 @@ await runProcess({
       doctor: nodeDoctor(platform, config, undefined),
       speed: nodeSpeed(platform, config, undefined),
       sandbox: supportOf(platform),
+      guarding: guarded,
       version: MINIKEEP_VERSION,
       log,
     });

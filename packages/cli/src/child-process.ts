@@ -1,14 +1,20 @@
 /** One child of a local cluster: started, awaited until it listens, ended in order or at once. */
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
-import { MinikeepError, toMinikeepError, TRUSTED_NODE } from '@minikeep/protocol';
+import type { GuardedProcess } from '@minikeep/containment';
+import type { GuardWish } from '@minikeep/containment/guard';
+import { MinikeepError, toMinikeepError } from '@minikeep/protocol';
 import { z } from 'zod';
+import { trustedCommand } from './trusted-command.ts';
 
 const START_TIMEOUT_MS = 30_000;
 /** Longer than the child's own limit for ending. */
 const STOP_TIMEOUT_MS = 12_000;
 const LOG_LENGTH_MAX = 64 * 1024;
 const REPORT_LENGTH_MAX = 64 * 1024;
+
+/** It has its own way to those whom it concerns: the process hears of it, too. */
+const GUARDS_LINE = /^\{"type":"(?:warning|violation)"/;
 
 const Report = z.union([
   z.object({ type: z.literal('listening'), address: z.string(), pid: z.number() }),
@@ -22,14 +28,20 @@ export class ChildProcess {
   #stdout = '';
   #log = '';
 
-  constructor(name: string, program: string, args: readonly string[]) {
+  /** `guard`: what it may do beyond its connect list; absent: it runs without one. */
+  constructor(
+    name: string,
+    purpose: GuardedProcess,
+    program: string,
+    programArgs: readonly string[],
+    guard: GuardWish | undefined,
+  ) {
     this.name = name;
-    // Nothing of our environment changes how Node behaves there.
-    const { NODE_OPTIONS: _, ...env } = process.env;
-    this.#process = spawn(process.execPath, [...TRUSTED_NODE.flags, program, ...args], {
+    const { args, env } = trustedCommand(purpose, program, programArgs, guard);
+    this.#process = spawn(process.execPath, args, {
       stdio: ['pipe', 'pipe', 'pipe'],
       detached: true,
-      env: { ...env, ...TRUSTED_NODE.env },
+      env,
     });
     this.#exited = new Promise((resolve) => {
       this.#process.once('exit', () => resolve());
@@ -60,8 +72,8 @@ export class ChildProcess {
         timer = setTimeout(() => reject(this.#startFailed('it took too long')), START_TIMEOUT_MS);
         this.#process.stdout.setEncoding('utf8').on('data', (text: string) => {
           this.#stdout = (this.#stdout + text).slice(0, REPORT_LENGTH_MAX);
-          const end = this.#stdout.indexOf('\n');
-          if (end >= 0) resolve(this.#stdout.slice(0, end));
+          const line = this.#firstReport();
+          if (line !== undefined) resolve(line);
         });
         this.#process.stdout.once('end', () => reject(this.#startFailed('it ended')));
         this.#process.once('error', (error) => reject(this.#startFailed(error.message)));
@@ -83,6 +95,17 @@ export class ChildProcess {
 
   kill(): void {
     this.#process.kill('SIGKILL');
+  }
+
+  /** A guard may have something to say before. */
+  #firstReport(): string | undefined {
+    for (let end = this.#stdout.indexOf('\n'); end >= 0; end = this.#stdout.indexOf('\n')) {
+      const line = this.#stdout.slice(0, end);
+      this.#stdout = this.#stdout.slice(end + 1);
+      if (!GUARDS_LINE.test(line)) return line;
+      this.#log = `${this.#log}${line}\n`.slice(-LOG_LENGTH_MAX);
+    }
+    return undefined;
   }
 
   #report(line: string): { address: string; pid: number } {

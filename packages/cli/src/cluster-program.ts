@@ -13,6 +13,7 @@ import type { StartFlags } from './commands/start.ts';
 import type { UpFlags } from './commands/up.ts';
 import { CONTEXT_MAX, PARALLEL_MAX, THREADS_MAX } from './defaults.ts';
 import type { HomeFlags } from './home-folder.ts';
+import { networkOption } from './networks.ts';
 import * as read from './options.ts';
 import { homeOption } from './shared-options.ts';
 
@@ -48,6 +49,7 @@ export function addClusterCommands(program: Command, context: CommandContext, en
       '--no-discovery',
       'never announce the cluster on the local network (Bonjour), nor look for it',
     )
+    .addOption(networkOption())
     .addHelpText(
       'after',
       '\nExamples:\n  minikeep init --name lab\n  minikeep init --name lab --listen 192.168.1.20:7420\n  minikeep init --restore lab.backup --passphrase-file -',
@@ -97,6 +99,7 @@ export function addClusterCommands(program: Command, context: CommandContext, en
       '--background',
       'leave it running and return once it listens, where nothing manages services (else: minikeep service install)',
     )
+    .addOption(networkOption())
     .addHelpText(
       'after',
       '\nExamples:\n  minikeep start\n  minikeep start --home /srv/minikeep --verbose\n  minikeep start --background',
@@ -146,6 +149,7 @@ export function addClusterCommands(program: Command, context: CommandContext, en
       '--no-discovery',
       'never look for the cluster on the local network (Bonjour), now and later',
     )
+    .addOption(networkOption())
     .addHelpText(
       'after',
       '\nExamples:\n  minikeep join 192.168.1.20 --token-file -\n  minikeep join --token-file token.txt --name mini-2',

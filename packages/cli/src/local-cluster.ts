@@ -11,6 +11,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import path from 'node:path';
 import type { AgentConfig } from '@minikeep/agent';
+import type { GuardedProcess } from '@minikeep/containment';
 import type { CoordinatorConfig } from '@minikeep/coordinator';
 import type { Identity } from '@minikeep/protocol';
 import { CertificateAuthority } from '@minikeep/protocol/authority';
@@ -192,13 +193,19 @@ class Builder {
     return this.#start('coordinator', COORDINATOR, config);
   }
 
-  async #start(program: string, name: string, config: object): Promise<LocalNode> {
+  async #start(program: GuardedProcess, name: string, config: object): Promise<LocalNode> {
     const file = path.join(this.#folder, name, 'config.json');
     await writeFile(file, JSON.stringify(config), { mode: 0o600 });
     this.#options.signal?.throwIfAborted();
-    const child = new ChildProcess(name, path.join(this.#options.distFolder, `${program}.mjs`), [
-      file,
-    ]);
+    // Without a sandbox engines are the agent's own children: no list could tell who of them asks.
+    const open = program === 'agent' && this.#options.unsafeNoSandbox === true;
+    const child = new ChildProcess(
+      name,
+      program,
+      path.join(this.#options.distFolder, `${program}.mjs`),
+      [file],
+      open ? undefined : { listen: [LOOPBACK_ANY_PORT], networks: [], discovery: false },
+    );
     this.#children.push(child);
     const { address, pid } = await child.listening(this.#options.signal);
     return { name, address, pid };

@@ -5,8 +5,11 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { setTimeout as setTimer } from 'node:timers/promises';
-import { EXIT, MinikeepError, TRUSTED_NODE, type ExitCode } from '@minikeep/protocol';
+import type { GuardedProcess } from '@minikeep/containment';
+import type { GuardWish } from '@minikeep/containment/guard';
+import { EXIT, MinikeepError, type ExitCode } from '@minikeep/protocol';
 import { z } from 'zod';
+import { trustedCommand } from './trusted-command.ts';
 
 const RESTART_MS_MIN = 500;
 const RESTART_MS_MAX = 30_000;
@@ -19,19 +22,28 @@ const LINE_LENGTH_MAX = 64 * 1024;
 const REPORT = z.union([
   z.object({ type: z.literal('warning'), code: z.string(), message: z.string(), next: z.string() }),
   z.object({ type: z.literal('listening'), address: z.string(), pid: z.number() }),
+  // From the guard itself: a process that was turned can keep its own back, but not this.
+  z.object({
+    type: z.literal('violation'),
+    violation: z.object({ kind: z.string(), count: z.number() }),
+  }),
   z.object({
     error: z.object({ code: z.string(), message: z.string(), next: z.string().default('') }),
   }),
 ]);
 
 export interface DaemonOptions {
-  readonly name: string;
+  readonly name: GuardedProcess;
+  /** Absent: nothing holds it to a connect list. */
+  readonly guard: GuardWish | undefined;
   /** A file in dist/, with its arguments. */
   readonly program: string;
   readonly config: { readonly file: string; readonly content: object };
   onListening(address: string, pid: number, again: boolean): void;
   /** It died and is started again. */
   onDied(why: string): void;
+  /** It tried what is not on its connect list. Where to, only the record says: the text may carry a prompt. */
+  onRefused(violation: { readonly kind: string; readonly count: number }): void;
   /** It goes on, and a person has to hear of it. */
   onWarning(error: MinikeepError): void;
   onLog(text: string): void;
@@ -94,14 +106,14 @@ export class Daemon {
   }
 
   async #once(): Promise<{ error: MinikeepError | undefined; code: number | null; why: string }> {
-    const { program, config, name } = this.#options;
+    const { program, config, name, guard } = this.#options;
     writeFileSync(config.file, JSON.stringify(config.content), { mode: 0o600 });
-    const { NODE_OPTIONS: _, ...env } = process.env;
-    const child = spawn(process.execPath, [...TRUSTED_NODE.flags, program, '--home', config.file], {
+    const { args, env } = trustedCommand(name, program, ['--home', config.file], guard);
+    const child = spawn(process.execPath, args, {
       stdio: ['pipe', 'pipe', 'pipe'],
       // Ctrl-C reaches only us, and we end it in order.
       detached: true,
-      env: { ...env, ...TRUSTED_NODE.env },
+      env,
     });
     this.#child = child;
     child.stdin.on('error', () => {});
@@ -140,6 +152,10 @@ export class Daemon {
     if ('type' in parsed.data && parsed.data.type === 'warning') {
       const { code, message, next } = parsed.data;
       this.#options.onWarning(new MinikeepError(code, message, { next }));
+      return undefined;
+    }
+    if ('type' in parsed.data && parsed.data.type === 'violation') {
+      this.#options.onRefused(parsed.data.violation);
       return undefined;
     }
     if ('error' in parsed.data) {

@@ -206,11 +206,25 @@ export function treeOf(roots: readonly number[]): number[] {
   return [...found];
 }
 
+/** The guard that started a trusted process, or the process itself where it has none. */
+export function guardOf(pid: number): number {
+  const parent = processes().find((one) => one.pid === pid)?.parent ?? 0;
+  try {
+    const isGuard = readFileSync(`/proc/${parent}/cmdline`, 'utf8').includes('guard.mjs');
+    return isGuard ? parent : pid;
+  } catch {
+    return pid;
+  }
+}
+
+/** A trusted process with its guard, and all that the two started: wardens are the guard's. */
+export const familyOf = (pids: readonly number[]): number[] => treeOf(pids.map(guardOf));
+
 export const alive = (pid: number): boolean => processes().some((p) => p.pid === pid);
 
 /** Every process of a running cluster, engines and what stands between included. */
 export const processesOf = (cluster: LocalCluster): number[] =>
-  treeOf([cluster.coordinator.pid, ...cluster.nodes.map((node) => node.pid)]);
+  familyOf([cluster.coordinator.pid, ...cluster.nodes.map((node) => node.pid)]);
 
 /** All of these processes are gone within the time, and so is the folder. */
 export async function expectNothingLeft(

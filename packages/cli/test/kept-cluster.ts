@@ -6,6 +6,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import type { GuardedProcess } from '@minikeep/containment';
 import { connect, type CredentialPems } from '@minikeep/protocol/rpc';
 import {
   ExactMode,
@@ -17,6 +18,8 @@ import { Home, State } from '@minikeep/state';
 import { ChildProcess } from '../src/child-process.ts';
 import type { LocalCluster } from '../src/local-cluster.ts';
 import { DIST, alive, credentials, start, type Cache } from './cluster-helpers.ts';
+
+const GUARD = { listen: ['127.0.0.1:0'], networks: [], discovery: false };
 
 export const NAME = 'kept';
 type DeployEvent = NonNullable<DeployResponse['event']>;
@@ -167,10 +170,10 @@ export class KeptCluster {
     return JSON.parse(readFileSync(file, 'utf8')) as object;
   }
 
-  async #run(program: string, name: string, config: object): Promise<{ address: string }> {
+  async #run(program: GuardedProcess, name: string, config: object): Promise<{ address: string }> {
     const file = path.join(this.home, `${name}.json`);
     writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
-    const child = new ChildProcess(name, path.join(DIST, `${program}.mjs`), [file]);
+    const child = new ChildProcess(name, program, path.join(DIST, `${program}.mjs`), [file], GUARD);
     this.#children.set(`${name} ${this.#children.size}`, child);
     const { address, pid } = await child.listening();
     this.#pids.set(name, pid);

@@ -14,5 +14,6 @@ export function sandboxPlatform(platform: NodeJS.Platform = process.platform): S
   return {
     support: async () => (await load()).support(),
     launch: async (spec) => (await load()).launch(spec),
+    refusedOutside: async () => (await (await load()).refusedOutside?.()) ?? [],
   };
 }

@@ -3,6 +3,7 @@
  * linux/ has the warden (seccomp user notification), darwin/ has Seatbelt and its log.
  */
 import type { Readable, Writable } from 'node:stream';
+import type { RefusedOutside } from './canary/outside.ts';
 
 /** What runs inside. `canary` marks a sandbox of our own test program: its attempts are expected, and told apart by the instance, never by what the program says. */
 export type SandboxPurpose = 'stage' | 'text' | 'canary';
@@ -104,6 +105,8 @@ export interface Sandbox {
   /** SIGKILL, at once; resolves with `exited`. */
   kill(reason: string): Promise<SandboxExit>;
   readonly exited: Promise<SandboxExit>;
+  /** Kills its monitor, as an attacker would like to: for the canary, which looks whether the engine outlives it. */
+  killMonitor?(): void;
   onViolation(listener: (violation: Violation) => void): void;
   /** Every file that was handed over, in order. */
   readonly filesRead: readonly string[];
@@ -128,4 +131,6 @@ export interface SandboxSupport {
 export interface SandboxPlatform {
   support(): Promise<SandboxSupport>;
   launch(spec: SandboxSpec): Promise<Sandbox>;
+  /** What a filter around minikeep itself refuses, asked by a process that has one of minikeep's own (guard/). */
+  refusedOutside?(): Promise<readonly RefusedOutside[]>;
 }

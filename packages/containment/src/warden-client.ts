@@ -2,9 +2,8 @@
  * The agent's side of every platform's warden: starts one for each engine and gives the engine's pipes, its records
  * and its end. What differs between platforms is which program the warden is, and how a pipe is made.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { closeSync, existsSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { Socket } from 'node:net';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -18,22 +17,15 @@ import {
   type SandboxSupport,
   type Violation,
 } from './sandbox.ts';
-import { type FromWarden, line, lineReader, type ToWarden } from './warden/control.ts';
-import { escapeBytes } from './warden/escape.ts';
-import { KILL_MS_MAX, STDERR_TAIL_BYTES } from './warden/limits.ts';
+import { WardenProcess } from './warden-process.ts';
+import { KILL_MS_MAX } from './warden/limits.ts';
+import type { RefusedOutside } from './canary/outside.ts';
 import type { PatienceLimits } from '@minikeep/protocol/patience';
 import { watchStart } from './warden/start-watch.ts';
 
 /** What an engine's environment may contain: nothing that Node or the loader obeys. */
 const ENV_NAME = /^(MINIKEEP|GGML|LLAMA)_[A-Z0-9_]{1,48}$/;
 const ENV_VALUE_BYTES_MAX = 4096;
-const WARDEN_OPTIONS = [
-  '--disable-sigusr1',
-  '--no-warnings',
-  '--max-old-space-size=128',
-  '--v8-pool-size=1',
-];
-
 /** What a platform adds. */
 export interface WardenHost {
   /** `linux x64`, as it is shown. */
@@ -62,19 +54,6 @@ function programPath(program: string): string {
   return script;
 }
 
-function startWarden(
-  program: string,
-  engineStdin: number | 'ignore',
-  engineStdout: number | 'ignore',
-): ChildProcess {
-  return spawn(process.execPath, [...WARDEN_OPTIONS, programPath(program), String(process.pid)], {
-    stdio: ['pipe', 'pipe', 'pipe', engineStdin, engineStdout],
-    detached: true, // Ctrl-C is the agent's business
-    env: { LANG: 'C', UV_USE_IO_URING: '0' },
-    cwd: '/',
-  });
-}
-
 function checkEnv(env: Readonly<Record<string, string>>): void {
   for (const [name, value] of Object.entries(env))
     if (!ENV_NAME.test(name) || value.includes('\0') || value.length > ENV_VALUE_BYTES_MAX)
@@ -87,52 +66,15 @@ function checkEnv(env: Readonly<Record<string, string>>): void {
       );
 }
 
-/** The warden as the agent sees it: its messages, and its end. */
-class WardenProcess {
-  readonly child: ChildProcess;
-  #stderr = Buffer.alloc(0);
-
-  constructor(
-    child: ChildProcess,
-    onMessage: (message: FromWarden) => void,
-    onEnd: (why: string) => void,
-  ) {
-    this.child = child;
-    const broken = (error: Error): void => {
-      child.kill('SIGKILL');
-      onEnd(`the warden's messages are broken: ${error.message}`);
-    };
-    child.stdout?.on(
-      'data',
-      lineReader((message) => onMessage(message as FromWarden), broken),
-    );
-    child.stderr?.on('data', (chunk: Buffer) => {
-      this.#stderr = Buffer.concat([this.#stderr, chunk]).subarray(-STDERR_TAIL_BYTES);
-    });
-    child.stdin?.on('error', () => undefined); // the end is seen by 'close'
-    child.once('error', (error) => onEnd(`the warden could not be started: ${error.message}`));
-    child.once('close', (code, signal) => {
-      const said = escapeBytes(this.#stderr, 500);
-      onEnd(`the warden ended (${signal ?? `code ${code}`})${said === '' ? '' : `: ${said}`}`);
-    });
-  }
-
-  send(message: ToWarden): void {
-    if (this.child.stdin?.writable === true) this.child.stdin.write(line(message));
-  }
-}
-
 /** Starts the engine of `spec`; resolves when it runs inside. */
 export async function launchUnder(host: WardenHost, spec: SandboxSpec): Promise<Sandbox> {
   host.check();
   checkEnv(spec.env ?? {});
   const instance = randomBytes(8).toString('hex');
   const limits = { ...DEFAULT_SANDBOX_LIMITS, ...spec.limits };
+  const program = programPath(host.program);
   const [engineStdin, input] = host.makePipe();
   const [output, engineStdout] = host.makePipe();
-  const child = startWarden(host.program, engineStdin, engineStdout);
-  closeSync(engineStdin);
-  closeSync(engineStdout);
   const inputStream = new Socket({ fd: input, readable: false, writable: true });
   const outputStream = new Socket({ fd: output, readable: true, writable: false });
   // A broken pipe is the engine's end, which `exited` reports.
@@ -171,9 +113,13 @@ export async function launchUnder(host: WardenHost, spec: SandboxSpec): Promise<
       },
     );
   };
-  const watch = watchStart(child.pid, started.reject, host.patience);
+  const watch = watchStart(started.reject, host.patience);
   const warden = new WardenProcess(
-    child,
+    {
+      program,
+      engine: { stdin: engineStdin, stdout: engineStdout },
+      makePipe: () => host.makePipe(),
+    },
     (message) => {
       switch (message.type) {
         case 'step':
@@ -206,6 +152,7 @@ export async function launchUnder(host: WardenHost, spec: SandboxSpec): Promise<
     },
     end,
   );
+  warden.onPid((pid) => watch.step('warden', pid));
   const job = {
     instance,
     purpose: spec.purpose,
@@ -222,7 +169,7 @@ export async function launchUnder(host: WardenHost, spec: SandboxSpec): Promise<
   try {
     pid = await started.promise;
   } catch (error) {
-    child.kill('SIGKILL');
+    warden.kill();
     outputStream.destroy();
     await exited.promise;
     throw error;
@@ -242,10 +189,11 @@ export async function launchUnder(host: WardenHost, spec: SandboxSpec): Promise<
       killReason ||= reason;
       warden.send({ type: 'kill', reason });
       // A warden that does not answer is killed itself, and the kernel takes the engine with it.
-      const last = setTimeout(() => child.kill('SIGKILL'), KILL_MS_MAX);
+      const last = setTimeout(() => warden.kill(), KILL_MS_MAX);
       return exited.promise.finally(() => clearTimeout(last));
     },
     exited: exited.promise,
+    killMonitor: () => warden.kill(),
     onViolation: (listener) => {
       listeners.push(listener);
       for (const violation of early.splice(0)) listener(violation);
@@ -270,13 +218,13 @@ export async function supportUnder(host: WardenHost): Promise<SandboxSupport> {
     const { message, next } = error as MinikeepError;
     return unsupported(message, next);
   }
-  const child = startWarden(host.program, 'ignore', 'ignore');
+  const program = programPath(host.program);
   const found = Promise.withResolvers<SandboxSupport>();
   const onTimeout = ({ message, next }: MinikeepError): void =>
     found.resolve(unsupported(message, next));
-  const watch = watchStart(child.pid, onTimeout, host.patience);
+  const watch = watchStart(onTimeout, host.patience);
   const warden = new WardenProcess(
-    child,
+    { program, makePipe: () => host.makePipe() },
     (message) => {
       if (message.type === 'step') watch.step(message.step, message.pid);
       if (message.type === 'support') found.resolve(message.support);
@@ -284,16 +232,39 @@ export async function supportUnder(host: WardenHost): Promise<SandboxSupport> {
     },
     (why) => found.resolve(unsupported(why, 'Run `npm run build` again.')),
   );
+  warden.onPid((pid) => watch.step('warden', pid));
   warden.send({ type: 'probe' });
   try {
     return await found.promise;
   } finally {
     watch.close();
-    child.kill('SIGKILL');
+    warden.kill();
+  }
+}
+
+/** What a filter around minikeep itself refuses; none where a warden can't find out. */
+async function refusedOutsideUnder(host: WardenHost): Promise<readonly RefusedOutside[]> {
+  const found = Promise.withResolvers<readonly RefusedOutside[]>();
+  const watch = watchStart(() => found.resolve([]), host.patience);
+  const warden = new WardenProcess(
+    { program: programPath(host.program), makePipe: () => host.makePipe() },
+    (message) => {
+      if (message.type === 'outside') found.resolve(message.refused);
+    },
+    () => found.resolve([]),
+  );
+  warden.onPid((pid) => watch.step('warden', pid));
+  warden.send({ type: 'outside' });
+  try {
+    return await found.promise;
+  } finally {
+    watch.close();
+    warden.kill();
   }
 }
 
 export const platformUnder = (host: WardenHost): SandboxPlatform => ({
   support: () => supportUnder(host),
   launch: (spec) => launchUnder(host, spec),
+  refusedOutside: () => refusedOutsideUnder(host),
 });

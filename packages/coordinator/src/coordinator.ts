@@ -1,4 +1,5 @@
 /** One coordinator: the cluster's state and the server, put together, and taken apart again. */
+import type { Guarding } from '@minikeep/containment/guarded';
 import type { Identity, Logger } from '@minikeep/protocol';
 import { Home, State } from '@minikeep/state';
 import {
@@ -14,6 +15,7 @@ import { LinkServiceDefinition, OperatorServiceDefinition } from '@minikeep/prot
 import { Cluster } from './cluster.ts';
 import type { CoordinatorConfig } from './config.ts';
 import { operatorService } from './operator-service.ts';
+import { recordOwn } from './own-violations.ts';
 import { homeStore } from './reconcile/home-store.ts';
 import type { WantedStore } from './reconcile/store.ts';
 
@@ -36,6 +38,7 @@ export interface RunningCoordinator {
 export async function startCoordinator(
   config: CoordinatorConfig,
   version: string,
+  guarding: Guarding,
   log: Logger,
 ): Promise<RunningCoordinator> {
   const { cluster: id, name, listen: listenOn } = config;
@@ -53,6 +56,7 @@ export async function startCoordinator(
     cacheFolder: config.cache_folder,
     addressesFor: () => [address],
   });
+  recordOwn(guarding, name, cluster.violations);
   const server = makeServer();
   server.add(OperatorServiceDefinition, operatorService(cluster, undefined));
   server.add(RawDataPlaneDefinition, { frames: cluster.results.handler });

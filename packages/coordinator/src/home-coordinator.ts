@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as setTimer } from 'node:timers/promises';
 import path from 'node:path';
+import type { Guarding } from '@minikeep/containment/guarded';
 import { MinikeepError, warnStarter, type Identity, type Logger } from '@minikeep/protocol';
 import { CertificateAuthority } from '@minikeep/protocol/authority';
 import {
@@ -48,6 +49,7 @@ import { certifiable } from './membership/certifiable.ts';
 import { Members } from './membership/members.ts';
 import { enrolmentService, membershipService } from './membership/services.ts';
 import { operatorService } from './operator-service.ts';
+import { recordOwn } from './own-violations.ts';
 import { homeStore } from './reconcile/home-store.ts';
 import type { RunningCoordinator } from './coordinator.ts';
 
@@ -74,6 +76,7 @@ type Closer = () => void | Promise<void>;
 export async function startHomeCoordinator(
   config: HomeCoordinatorConfig,
   version: string,
+  guarding: Guarding,
   log: Logger,
 ): Promise<RunningCoordinator> {
   const closers: Closer[] = [];
@@ -82,7 +85,7 @@ export async function startHomeCoordinator(
     for (const close of closers.splice(0).toReversed()) await close();
   };
   try {
-    return { address: await open(config, version, log, closers), stop };
+    return { address: await open(config, version, guarding, log, closers), stop };
   } catch (error) {
     await stop('it could not start');
     throw error;
@@ -92,6 +95,7 @@ export async function startHomeCoordinator(
 async function open(
   config: HomeCoordinatorConfig,
   version: string,
+  guarding: Guarding,
   log: Logger,
   closers: Closer[],
 ): Promise<string> {
@@ -176,6 +180,7 @@ async function open(
     apiUrl: () => where.apiUrl,
   });
   closers.push(() => cluster.close());
+  recordOwn(guarding, settings.node, cluster.violations);
   cluster.models = new Models(cluster.library, state, Date.now);
   const lasting = new Lasting(members, state, cluster, log);
 

@@ -7,6 +7,7 @@ import { FRAMES_METADATA } from './frames.ts';
 import { FrameAck } from './generated/v1.ts';
 import type { Identity } from './identity.ts';
 import { FRAME_KEEPALIVE_IDLE_MS, FRAME_KEEPALIVE_TIMEOUT_MS, PROTOCOL_VERSION } from './limits.ts';
+import { reaching } from './reaching.ts';
 
 /** What the receiver has to know of a stream. */
 export interface FrameRoute {
@@ -45,6 +46,7 @@ export class FrameStream {
 
   constructor(address: string, route: FrameRoute) {
     this.#route = route;
+    reaching(address);
     this.#client = new Client(address, channelCredentials(route.credentials, route.neighbour), {
       ...CHANNEL_OPTIONS,
       'grpc.keepalive_time_ms': FRAME_KEEPALIVE_IDLE_MS,

@@ -25,6 +25,8 @@ export interface PinnedServer {
   readonly authorityPem: string;
   /** Who answered. */
   readonly identity: Identity;
+  /** At which address: the host may have been a name. */
+  readonly host: string;
 }
 
 /**
@@ -38,7 +40,7 @@ export async function lookAtAuthority(
   signal: AbortSignal,
 ): Promise<PinnedServer> {
   const where = formatAddress(host, port);
-  const chain = await peerChain(host, port, signal);
+  const { chain, host: at } = await peerChain(host, port, signal);
   const [leaf] = chain;
   const authority = chain.find((certificate) => timingSafeEqual(keyPin(certificate.raw), pin));
   if (leaf === undefined || authority === undefined || authority === leaf)
@@ -66,10 +68,16 @@ export async function lookAtAuthority(
         exitCode: EXIT.usage,
       },
     );
-  return { authorityPem: authority.toString(), identity };
+  return { authorityPem: authority.toString(), identity, host: at };
 }
 
-function peerChain(host: string, port: number, signal: AbortSignal): Promise<X509Certificate[]> {
+interface Peer {
+  readonly chain: X509Certificate[];
+  /** Its address. */
+  readonly host: string;
+}
+
+function peerChain(host: string, port: number, signal: AbortSignal): Promise<Peer> {
   const where = formatAddress(host, port);
   const unreachable = (why: string, cause?: unknown): MinikeepError =>
     new MinikeepError('join.unreachable', `nobody answers at ${where}: ${why}`, {
@@ -101,7 +109,8 @@ function peerChain(host: string, port: number, signal: AbortSignal): Promise<X50
     if (signal.aborted) abort();
     socket.once('secureConnect', () => {
       const chain = certificates(socket.getPeerCertificate(true));
-      settle(() => resolve(chain));
+      const at = socket.remoteAddress ?? host;
+      settle(() => resolve({ chain, host: at }));
     });
     socket.once('error', (error) => settle(() => reject(unreachable(error.message, error))));
     socket.once('close', () => settle(() => reject(unreachable('it hung up'))));

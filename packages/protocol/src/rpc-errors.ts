@@ -144,6 +144,9 @@ const NOT_NOW = /certificate (?:is (?<early>not yet valid)|has expired)/;
 /** The library's words around a cause. */
 const AROUND = /^No connection established\. Last error: (?:Error: )?|\.? Resolution note: *$/g;
 
+/** A guard's answer, or a firewall's. */
+const NOT_LISTED = /\bconnect EPERM (?<address>[\d.a-f:]+)/;
+
 /** A network namespace of its own begins without a way to itself. */
 const LOOPBACK_DOWN =
   /\b(?:ENETUNREACH|EADDRNOTAVAIL|ENETDOWN|EHOSTUNREACH) (?:127\.\d+\.\d+\.\d+|::1)/;
@@ -172,6 +175,16 @@ export function connectionError(thrown: unknown, who: string, signal?: AbortSign
       {
         next: 'Its loopback interface is down: bring it up (Linux, as root: `ip link set lo up`), then try again.',
         exitCode: EXIT.unreachable,
+      },
+    );
+  const notListed = NOT_LISTED.exec(details)?.groups?.['address'];
+  if (notListed !== undefined)
+    return new ConnectionFault(
+      'connect.not_listed',
+      `can't reach ${who}: this machine refuses connections to ${notListed}, which is on none of its networks and on none that was named`,
+      false,
+      {
+        next: 'Are there machines of the cluster behind a router, name their network where minikeep is started: minikeep start --network 10.2.0.0/16',
       },
     );
   const notNow = NOT_NOW.exec(details);

@@ -8,6 +8,7 @@ import { z } from 'zod';
 import { readKeyFile, writeKeyFile } from './key-files.ts';
 
 const ADDRESSES_MAX = 32;
+const NETWORKS_MAX = 64;
 const addresses = z.array(z.string().min(3).max(300)).max(ADDRESSES_MAX);
 
 export const NODE_SETTINGS = z.strictObject({
@@ -21,6 +22,8 @@ export const NODE_SETTINGS = z.strictObject({
   coordinator_addresses: addresses,
   /** False: neither announced nor looked for by multicast; absent: yes. */
   discovery: z.boolean().optional(),
+  /** Networks (CIDR) with machines of the cluster, besides those that this machine is attached to. */
+  networks: z.array(z.string().min(3).max(50)).max(NETWORKS_MAX).optional(),
   /** The coordinator's part; only on its own node. */
   serves: z
     .strictObject({

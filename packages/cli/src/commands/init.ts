@@ -16,6 +16,7 @@ export interface InitFlags extends HomeFlags {
   readonly restore?: string;
   readonly passphraseFile?: string;
   readonly discovery?: boolean;
+  readonly network?: readonly string[];
 }
 
 const DAY_SECONDS = 86_400;
@@ -39,6 +40,7 @@ export async function init({ terminal }: CommandContext, flags: InitFlags): Prom
       coordinatorAddresses:
         port === 0 ? [] : reachableHosts(host).map((h) => formatAddress(h, port)),
       ...(flags.discovery === false ? { discovery: false } : {}),
+      networks: flags.network ?? [],
       certificateSeconds:
         (flags.certificateDays ?? COORDINATOR_DEFAULTS.certificateDays) * DAY_SECONDS,
     },

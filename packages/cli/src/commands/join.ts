@@ -31,6 +31,7 @@ import type { CommandContext } from '../command-context.ts';
 import { findCoordinators } from '../find-coordinators.ts';
 import { homeFolder, homeHint, type HomeFlags } from '../home-folder.ts';
 import { nameOfThisMachine } from '../machine-name.ts';
+import { assertNear } from '../networks.ts';
 import { readSmallInput } from '../small-input.ts';
 
 export interface JoinFlags extends HomeFlags {
@@ -38,6 +39,7 @@ export interface JoinFlags extends HomeFlags {
   readonly name?: string;
   readonly listen?: string;
   readonly discovery?: boolean;
+  readonly network?: readonly string[];
 }
 
 const JOIN_TIMEOUT_MS = 15_000;
@@ -74,6 +76,7 @@ export async function join(
     const key = home.readKey(FILES.privateKey) ?? (await newPrivateKey());
     home.writeKey(FILES.privateKey, key);
     const { place, server } = await findPlace(token, given, flags, interrupts.signal);
+    assertNear(server.host, place.port, flags.network ?? []);
     const wish = flags.name ?? before?.node ?? nameOfThisMachine();
     const answer = await ask(
       place,
@@ -173,7 +176,7 @@ function keep(
   place: Place,
   server: PinnedServer,
   answer: JoinResponse,
-  { listen, discovery }: JoinFlags,
+  { listen, discovery, network = [] }: JoinFlags,
 ): void {
   home.writeKey(FILES.authority, server.authorityPem);
   home.writeKey(FILES.certificate, answer.certificatePem);
@@ -189,15 +192,16 @@ function keep(
     node: answer.node,
     listen: formatAddress(host, agentPort),
     coordinator: answer.coordinator,
-    coordinator_addresses: addressesFrom(place, answer),
+    coordinator_addresses: addressesFrom(server, answer),
     ...(discovery === false ? { discovery: false } : {}),
+    ...(network.length === 0 ? {} : { networks: [...network] }),
   });
 }
 
-/** The address at which it answered just now comes first. */
-function addressesFrom(place: Place, answer: JoinResponse): string[] {
+/** The address at which it answered just now comes first: never a name, which only a question to others could tell. */
+function addressesFrom({ host }: PinnedServer, answer: JoinResponse): string[] {
   const port = parseAddress(answer.coordinatorAddresses[0] ?? '').port ?? COORDINATOR_DEFAULTS.port;
-  return [...new Set([formatAddress(place.host, port), ...answer.coordinatorAddresses])];
+  return [...new Set([formatAddress(host, port), ...answer.coordinatorAddresses])];
 }
 
 async function tell(

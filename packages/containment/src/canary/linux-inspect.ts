@@ -2,6 +2,7 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Sandbox } from '../sandbox.ts';
 import type { CanaryInspection } from './types.ts';
 
 /** An engine is dead within this time after its warden, milliseconds. */
@@ -118,15 +119,15 @@ const LINUX: Kinship = { parentOf, gone };
 
 /** Kills the warden of a running canary, and sees how long the canary lives on. */
 export async function inspectOrphan(
-  pid: number,
+  { pid, killMonitor }: Pick<Sandbox, 'pid' | 'killMonitor'>,
   kinship: Kinship = LINUX,
 ): Promise<CanaryInspection> {
   const inspection = { name: 'monitor-killed', title: 'when its warden dies, it dies' };
   const warden = kinship.parentOf(pid);
-  if (warden === undefined || warden === process.pid)
+  if (killMonitor === undefined || warden === undefined || warden === process.pid)
     return { ...inspection, ok: false, finding: 'its parent is not a warden' };
   const start = performance.now();
-  process.kill(warden, 'SIGKILL');
+  killMonitor();
   for (;;) {
     const dead = kinship.gone(pid);
     const ms = performance.now() - start;

@@ -36,13 +36,16 @@ const PROBED: readonly string[] = [
   'personality setns clone unshare',
 ].flatMap((line) => line.split(' '));
 
+/** A harmless call that was refused outside, and the errno of the refusal. */
+export type RefusedOutside = readonly [step: Step, errno: number];
+
 /** Errno of each call that was refused outside, by its own name and harmless arguments. */
 export class OuterFilter {
   readonly #refused = new Map<string, number>();
 
   static readonly NONE = new OuterFilter([]);
 
-  constructor(refused: readonly (readonly [step: Step, errno: number])[]) {
+  constructor(refused: readonly RefusedOutside[]) {
     for (const [step, errno] of refused) this.#refused.set(JSON.stringify(step), errno);
   }
 
@@ -81,7 +84,7 @@ export function isFiltered(status = readFileSync('/proc/self/status', 'utf8')): 
 export async function probeOutside(
   entry: string,
   items: readonly CanaryItem[],
-): Promise<OuterFilter> {
+): Promise<RefusedOutside[]> {
   const steps = new Map<string, Step>();
   for (const step of items.flatMap((item) => item.ways.flatMap((way) => way.steps))) {
     const harmless = harmlessStep(step);
@@ -91,12 +94,10 @@ export async function probeOutside(
     (a, b) => PROBED.indexOf(a.call) - PROBED.indexOf(b.call),
   );
   const seen = await tryOutside(entry, order);
-  return new OuterFilter(
-    order.flatMap((step, i) => {
-      const answer = seen[i];
-      return answer?.refused === true ? [[step, answer.errno] as const] : [];
-    }),
-  );
+  return order.flatMap((step, i) => {
+    const answer = seen[i];
+    return answer?.refused === true ? [[step, answer.errno] as const] : [];
+  });
 }
 
 /** The first answer to each step; none when the program did not come to its end. */

@@ -7,6 +7,7 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { MinikeepError, toMinikeepError } from '@minikeep/protocol';
+import { guardClient } from '../guard/client.ts';
 import type { SandboxPlatform, SandboxSupport } from '../sandbox.ts';
 import { checklistFor } from './checklist.ts';
 import { declaredFor } from './declared.ts';
@@ -15,7 +16,7 @@ import { type Facts, fill } from './facts.ts';
 import { inspectOrphan, inspectProcess, parentOf, watchCores } from './linux-inspect.ts';
 import { LossyTries } from './lossy.ts';
 import { isReported, judge, type Verdict, violationText } from './match.ts';
-import { isFiltered, OuterFilter, probeOutside } from './outside.ts';
+import { isFiltered, OuterFilter, probeOutside, type RefusedOutside } from './outside.ts';
 import { Plant } from './plant.ts';
 import { CanarySession, type SessionOptions } from './session.ts';
 import { inspectStderr } from './stderr.ts';
@@ -88,6 +89,7 @@ function canaryEntry(programs?: string): string {
 }
 
 class Run {
+  readonly #platform: SandboxPlatform;
   readonly #support: SandboxSupport;
   readonly #name: CanaryPlatform;
   readonly #plant: Plant;
@@ -110,6 +112,7 @@ class Run {
     plant: Plant,
     options: CanaryOptions,
   ) {
+    this.#platform = platform;
     this.#support = support;
     this.#name = name;
     this.#plant = plant;
@@ -128,8 +131,7 @@ class Run {
   async report(): Promise<CanaryReport> {
     const started = performance.now();
     const started_at_seconds = Date.now() / 1000;
-    if (this.#name === 'linux' && isFiltered())
-      this.#outer = await probeOutside(this.#session.entry, this.#items);
+    this.#outer = new OuterFilter(await this.#refusedOutside());
     const lookForCores = this.#name === 'linux' ? watchCores() : undefined;
     const shared = this.#items.filter((item) => item.own === undefined);
     const jobs = [
@@ -159,6 +161,13 @@ class Run {
       declared: declaredFor(this.#name),
       unexplained: this.#unexplained,
     };
+  }
+
+  /** Under a guard this process has a filter of minikeep's own; a warden has only what is around all of it. */
+  async #refusedOutside(): Promise<readonly RefusedOutside[]> {
+    if (this.#name !== 'linux') return [];
+    if (guardClient() !== undefined) return (await this.#platform.refusedOutside?.()) ?? [];
+    return isFiltered() ? probeOutside(this.#session.entry, this.#items) : [];
   }
 
   /** All items that may share a sandbox: first what is tried while it loads, then what is tried once it is sealed. */
@@ -228,7 +237,7 @@ class Run {
       this.#name === 'linux'
         ? undefined
         : { parentOf: (pid: number) => macParentOf(pid), gone: macGone };
-    looks.push(withSession((session) => inspectOrphan(session.sandbox.pid, kinship)));
+    looks.push(withSession((session) => inspectOrphan(session.sandbox, kinship)));
     return looks;
   }
 

@@ -6,6 +6,9 @@ import path from 'node:path';
 import type { GuardedProcess } from '../sandbox.ts';
 import type { GuardJob } from './control.ts';
 
+export { attachedNetworks } from './attached.ts';
+export { ConnectList, type Network, parseNetwork } from './connect-list.ts';
+
 export interface TrustedProgram {
   /** A file in dist/; the guard's lies beside it. */
   readonly program: string;
@@ -17,7 +20,7 @@ export interface TrustedProgram {
 export type GuardWish = Pick<GuardJob, 'listen' | 'networks' | 'discovery'>;
 
 export interface StartCommand {
-  readonly args: readonly string[];
+  readonly args: string[];
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 

@@ -2,6 +2,7 @@
  * What agent and warden say to each other, one JSON line each, over the warden's stdin and stdout. The warden is
  * trusted; the lines are bounded all the same.
  */
+import type { RefusedOutside } from '../canary/outside.ts';
 import type {
   SandboxExit,
   SandboxLimits,
@@ -26,6 +27,8 @@ export interface WardenJob {
 export type ToWarden =
   | { readonly type: 'start'; readonly job: WardenJob }
   | { readonly type: 'probe' }
+  /** What does a filter around minikeep itself refuse? (canary/outside.ts) */
+  | { readonly type: 'outside' }
   | { readonly type: 'seal' }
   | { readonly type: 'kill'; readonly reason: string };
 
@@ -52,6 +55,7 @@ export type FromWarden =
   | { readonly type: 'blind'; readonly why: string }
   | { readonly type: 'exit'; readonly exit: SandboxExit }
   | { readonly type: 'support'; readonly support: SandboxSupport }
+  | { readonly type: 'outside'; readonly refused: readonly RefusedOutside[] }
   | {
       readonly type: 'failed';
       readonly code: string;

@@ -4,6 +4,7 @@
  * Descriptors: 0 control from the agent, 1 control to it, 3 the engine's stdin, 4 the engine's stdout.
  */
 import { toMinikeepError } from '@minikeep/protocol';
+import type { RefusedOutside } from '../canary/outside.ts';
 import type { SandboxSupport } from '../sandbox.ts';
 import {
   type FromWarden,
@@ -28,6 +29,8 @@ export interface Supervised {
 export interface WardenParts {
   /** Whether a sandbox is possible here. */
   readonly probe: (onStep: (step: StartStep, pid?: number) => void) => Promise<SandboxSupport>;
+  /** What a filter around all of minikeep refuses; absent where there are none. */
+  readonly outside?: () => Promise<readonly RefusedOutside[]>;
   readonly supervise: (
     job: WardenJob,
     report: (message: FromWarden) => void,
@@ -35,7 +38,7 @@ export interface WardenParts {
 }
 
 /** Serves one agent, whose process id is the program's first argument: one probe or one engine, then it ends. */
-export function serveWarden({ probe, supervise }: WardenParts): void {
+export function serveWarden({ probe, outside, supervise }: WardenParts): void {
   const report = (message: FromWarden): void => {
     process.stdout.write(line(message));
   };
@@ -58,6 +61,11 @@ export function serveWarden({ probe, supervise }: WardenParts): void {
         report({ type: 'step', step, ...(pid === undefined ? {} : { pid }) });
       probe(onStep).then((support) => {
         report({ type: 'support', support });
+        leave(0);
+      }, fail);
+    } else if (message.type === 'outside' && supervised === undefined) {
+      Promise.resolve(outside?.()).then((refused) => {
+        report({ type: 'outside', refused: refused ?? [] });
         leave(0);
       }, fail);
     } else if (message.type === 'start' && supervised === undefined) {

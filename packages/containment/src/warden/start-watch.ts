@@ -32,15 +32,13 @@ export interface StartWatch {
   readonly close: () => void;
 }
 
-/** `pid`: the warden's. `onTimeout` is called at most once. */
+/** `onTimeout` is called at most once. */
 export function watchStart(
-  pid: number | undefined,
   onTimeout: (error: MinikeepError) => void,
   limits: PatienceLimits = START_PATIENCE,
 ): StartWatch {
   let last: StartStep = 'warden';
   const patience = new Patience(limits, performance.now());
-  patience.progress(pid);
   const timer = setInterval(() => {
     const verdict = patience.look(performance.now());
     if (verdict === 'wait') return;

@@ -41,6 +41,8 @@ export interface InitOptions {
   readonly certificateSeconds: number;
   /** False: never announced by multicast. */
   readonly discovery?: boolean;
+  /** Networks of the cluster's machines besides those that this one is attached to. */
+  readonly networks?: readonly string[];
 }
 
 /** Throws `cluster.exists`, `cluster.name_invalid`, `home.*`, `state.*`. */
@@ -123,6 +125,7 @@ async function create(
     coordinator: COORDINATOR_NAME,
     coordinator_addresses: [...options.coordinatorAddresses],
     ...(options.discovery === false ? { discovery: false } : {}),
+    ...((options.networks ?? []).length === 0 ? {} : { networks: [...(options.networks ?? [])] }),
     serves: {
       listen: options.listen,
       enrolment_listen: options.enrolmentListen,

@@ -50,9 +50,11 @@ export {
 export {
   ExactMode,
   SealLevel,
+  ConnectListState,
   ErrorDetail,
   ErrorDetail_DetailsEntry,
   ContextSettings,
+  ConnectList,
   LayerRange,
   EngineMemory,
   SandboxSupport,

@@ -8,16 +8,12 @@
  */
 import { randomBytes } from 'node:crypto';
 import { closeSync } from 'node:fs';
-import { constants, networkInterfaces } from 'node:os';
+import { constants } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Attempts } from '../../guard/attempts.ts';
-import {
-  ConnectList,
-  parseEndpoint,
-  parseNetwork,
-  type Network,
-} from '../../guard/connect-list.ts';
+import { attachedNetworks } from '../../guard/attached.ts';
+import { ConnectList, parseEndpoint, parseNetwork } from '../../guard/connect-list.ts';
 import { GUARD_MISSING, GUARD_PIPES, type GuardJob, type ToGuard } from '../../guard/control.ts';
 import { FOLD_MS, UNLISTED_TOLD_MAX } from '../../guard/limits.ts';
 import { escapeText } from '../../warden/escape.ts';
@@ -54,15 +50,6 @@ const log = (level: string, message: string, fields: object): void => {
   const name = `guard of the ${job.purpose}`;
   errors.send({ at, level, process: name, message, ...fields });
 };
-
-function attachedNetworks(): Network[] {
-  return Object.values(networkInterfaces()).flatMap((addresses) =>
-    (addresses ?? []).flatMap(({ cidr, internal }) => {
-      const network = internal || cidr === null ? undefined : parseNetwork(cidr);
-      return network === undefined ? [] : [network];
-    }),
-  );
-}
 
 /** Ours is what the process gets, but for what is ours alone. */
 function environment(extra: Readonly<Record<string, string>>): Record<string, string> {

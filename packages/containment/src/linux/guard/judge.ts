@@ -19,6 +19,7 @@ import { describeSend, refuseSocketCall } from '../decoy.ts';
 import { describe } from '../describe.ts';
 import type { ReadableMemory } from '../memory.ts';
 import { decodeAddress, formatIpv6 } from '../sockaddr.ts';
+import { knownSocket } from './known.ts';
 import { AF, PR_SET_PDEATHSIG, SOCK } from './rules.ts';
 import type { Sockets } from './sockets.ts';
 
@@ -69,6 +70,14 @@ export function endpointOf(bytes: Buffer): Endpoint | undefined {
   return host === undefined ? undefined : { host, port: bytes.readUInt16BE(2) };
 }
 
+/** The name of a socket file; empty: none, or an abstract one. */
+function unixPath(address: Buffer): string {
+  const name = address.subarray(2);
+  const end = name.indexOf(0);
+  return name.toString('latin1', 0, end < 0 ? name.length : end);
+}
+
+const isLoopback = (host: string): boolean => host === '::1' || host.startsWith('127.');
 const isAny = (host: string): boolean => host === '0.0.0.0' || host === '::';
 
 export class GuardJudge {
@@ -113,14 +122,18 @@ export class GuardJudge {
     const address = this.#address(question, 1, 2);
     const { family, text } = decodeAddress(address);
     const target = endpointOf(address);
+    const known = family === AF.unix ? knownSocket(unixPath(address)) : undefined;
+    if (known !== undefined) return fails(known.errno);
     const kernel = family === AF.unspec || (family === AF.netlink && toKernel(address));
-    if (!kernel && (target === undefined || !this.#o.list.allows(target.host, target.port)))
-      return refuse('connect', family, target, text);
+    // The C library sorts the addresses of `localhost` so. Nothing is sent by it, and nothing leaves the machine.
+    const sorting = target !== undefined && target.port === 0 && isLoopback(target.host);
+    const listed = target !== undefined && this.#o.list.allows(target.host, target.port);
+    if (!kernel && !sorting && !listed) return refuse('connect', family, target, text);
     return this.#on(question, signed(args[0]), (fd) => {
       // Peers speak TCP.
-      if (!kernel && this.#o.sockets.kindOf(fd)?.type !== SOCK.stream)
+      if (!kernel && !sorting && this.#o.sockets.kindOf(fd)?.type !== SOCK.stream)
         return refuse('connect', family, target, `${text} datagram`);
-      if (!kernel && this.#o.sockets.waits(fd))
+      if (listed && this.#o.sockets.waits(fd))
         return refuse('connect', family, target, `${text} by a socket that waits`);
       return outcome(this.#o.sockets.connect(fd, address));
     });
@@ -133,8 +146,8 @@ export class GuardJudge {
     return this.#on(question, signed(question.args[0]), (fd) => {
       const kind = this.#o.sockets.kindOf(fd);
       const fine =
-        family === AF.netlink
-          ? kind?.family === AF.netlink
+        family === AF.netlink || family === AF.unix
+          ? kind?.family === family
           : at !== undefined &&
             (at.port === 0 ||
               (kind?.type === SOCK.stream
@@ -150,15 +163,19 @@ export class GuardJudge {
       const address = this.#o.sockets.boundTo(fd);
       const { family, text } = decodeAddress(address);
       const at = endpointOf(address);
-      return at !== undefined && at.port !== 0 && this.#mayListen(at)
+      return family === AF.unix || (at !== undefined && at.port !== 0 && this.#mayListen(at))
         ? outcome(this.#o.sockets.listen(fd, signed(args[1])))
         : refuse('listen', family, at, text);
     });
   }
 
+  /** Who calls on loopback, or a socket file, is on this machine: files would tell them as much. */
   #mayListen({ host, port }: Endpoint): boolean {
-    return this.#o.listen.some(
-      (one) => (one.port === 0 || one.port === port) && (isAny(one.host) || one.host === host),
+    return (
+      isLoopback(host) ||
+      this.#o.listen.some(
+        (one) => (one.port === 0 || one.port === port) && (isAny(one.host) || one.host === host),
+      )
     );
   }
 

@@ -3,6 +3,7 @@
  * from that thread and has what the thread has left. The guard's other threads keep theirs: from there wardens are
  * started, which need a filter with a listener of their own, and no process under one can have a second.
  */
+import { closeSync, openSync } from 'node:fs';
 import koffi from 'koffi';
 import { numberOf, type Arch } from '../arch.ts';
 import { compileWatch, encode } from '../bpf.ts';
@@ -26,6 +27,11 @@ const SCOPES_FROM_ABI = 6;
 const SCOPES = 3n;
 /** Making a block device: what nobody here does. A set of rules has to be about something. */
 const FS_MAKE_BLOCK = 1n << 11n;
+/** Linking and renaming from folder to folder: refused by any set of rules that does not allow it. Since ABI 2. */
+const FS_REFER = 1n << 13n;
+const REFER_FROM_ABI = 2;
+const RULE_PATH_BENEATH = 1;
+const O_PATH = 0o10000000;
 /** Larger than glibc's own structs. */
 const ACTIONS_BYTES = 256;
 const ATTRIBUTES_BYTES = 1024;
@@ -116,9 +122,9 @@ class Mould {
   /** Memory and signals of processes outside are closed; files stay as they are. */
   async landlock(): Promise<number> {
     const abi = landlockAbi(this.#arch);
-    if (abi === 0) return 0;
+    if (abi < REFER_FROM_ABI) return 0;
     const attributes = Buffer.alloc(24);
-    attributes.writeBigUInt64LE(FS_MAKE_BLOCK, 0);
+    attributes.writeBigUInt64LE(FS_MAKE_BLOCK | FS_REFER, 0);
     if (abi >= SCOPES_FROM_ABI) attributes.writeBigUInt64LE(SCOPES, 16);
     const size = abi >= SCOPES_FROM_ABI ? 24 : 8;
     const ruleset = libc().syscall(
@@ -128,9 +134,21 @@ class Mould {
       0,
     );
     if (ruleset < 0) return 0;
-    const shut = await this.tried('landlock_restrict_self', ruleset, 0);
+    const shut =
+      this.#allowLinks(ruleset) && (await this.tried('landlock_restrict_self', ruleset, 0));
     libc().syscall(numberOf(this.#arch, 'close'), ruleset);
     return shut ? abi : 0;
+  }
+
+  #allowLinks(ruleset: number): boolean {
+    const root = openSync('/', O_PATH);
+    const rule = Buffer.alloc(12);
+    rule.writeBigUInt64LE(FS_REFER, 0);
+    rule.writeInt32LE(root, 8);
+    const add = numberOf(this.#arch, 'landlock_add_rule');
+    const added = libc().syscall(add, ruleset, RULE_PATH_BENEATH, pointerTo(rule), 0);
+    closeSync(root);
+    return added === 0;
   }
 
   filter(monitors: readonly number[]): Promise<number> {

@@ -7,6 +7,7 @@ import type { CallContext, CallOptions } from "nice-grpc-common";
 import {
   CanaryAttempt,
   CanaryReport,
+  ConnectList,
   ContextSettings,
   DoctorReport,
   EngineMemory,
@@ -66,6 +67,8 @@ export interface HelloResponse {
     | undefined;
   /** macOS: iogpu.wired_limit_mb in bytes; 0: the system's default, or not macOS. */
   wiredLimitBytes: number;
+  /** Of the agent's own process. */
+  connectList: ConnectList | undefined;
 }
 
 export interface RevokeRequest {
@@ -470,6 +473,7 @@ function createBaseHelloResponse(): HelloResponse {
     instance: "",
     speed: undefined,
     wiredLimitBytes: 0,
+    connectList: undefined,
   };
 }
 
@@ -522,6 +526,9 @@ export const HelloResponse: MessageFns<HelloResponse> = {
     }
     if (message.wiredLimitBytes !== 0) {
       writer.uint32(248).uint64(message.wiredLimitBytes);
+    }
+    if (message.connectList !== undefined) {
+      ConnectList.encode(message.connectList, writer.uint32(258).fork()).join();
     }
     return writer;
   },
@@ -667,6 +674,14 @@ export const HelloResponse: MessageFns<HelloResponse> = {
             message.wiredLimitBytes = longToNumber(reader.uint64());
             continue;
           }
+          case 32: {
+            if (tag !== 258) {
+              break;
+            }
+
+            message.connectList = ConnectList.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -706,6 +721,9 @@ export const HelloResponse: MessageFns<HelloResponse> = {
       ? NodeSpeed.fromPartial(object.speed)
       : undefined;
     message.wiredLimitBytes = object.wiredLimitBytes ?? 0;
+    message.connectList = (object.connectList !== undefined && object.connectList !== null)
+      ? ConnectList.fromPartial(object.connectList)
+      : undefined;
     return message;
   },
 };

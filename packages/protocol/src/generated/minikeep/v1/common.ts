@@ -46,6 +46,25 @@ export namespace SealLevel {
   export type SEAL_LEVEL_DEGRADED = typeof SealLevel.SEAL_LEVEL_DEGRADED;
 }
 
+/** Whether a trusted process can reach only what is on its connect list. */
+export const ConnectListState = {
+  CONNECT_LIST_STATE_UNSPECIFIED: 0,
+  CONNECT_LIST_STATE_ENFORCED: 1,
+  /** CONNECT_LIST_STATE_MISSING - Wanted, but this machine does not do it. */
+  CONNECT_LIST_STATE_MISSING: 2,
+  /** CONNECT_LIST_STATE_OFF - Not wanted: this system has none, or --unsafe-no-sandbox. */
+  CONNECT_LIST_STATE_OFF: 3,
+} as const;
+
+export type ConnectListState = typeof ConnectListState[keyof typeof ConnectListState];
+
+export namespace ConnectListState {
+  export type CONNECT_LIST_STATE_UNSPECIFIED = typeof ConnectListState.CONNECT_LIST_STATE_UNSPECIFIED;
+  export type CONNECT_LIST_STATE_ENFORCED = typeof ConnectListState.CONNECT_LIST_STATE_ENFORCED;
+  export type CONNECT_LIST_STATE_MISSING = typeof ConnectListState.CONNECT_LIST_STATE_MISSING;
+  export type CONNECT_LIST_STATE_OFF = typeof ConnectListState.CONNECT_LIST_STATE_OFF;
+}
+
 /** What went wrong, as minikeep's one error type. Travels in the trailing metadata `minikeep-error-bin`. */
 export interface ErrorDetail {
   /** `area.what`, stable. */
@@ -74,6 +93,12 @@ export interface ContextSettings {
   mode: ExactMode;
   threads: number;
   gpu: boolean;
+}
+
+export interface ConnectList {
+  state: ConnectListState;
+  /** Why it is missing; else empty. */
+  why: string;
 }
 
 /** Layers of the whole model: start <= layer < end. */
@@ -510,6 +535,73 @@ export const ContextSettings: MessageFns<ContextSettings> = {
     message.mode = object.mode ?? 0;
     message.threads = object.threads ?? 0;
     message.gpu = object.gpu ?? false;
+    return message;
+  },
+};
+
+function createBaseConnectList(): ConnectList {
+  return { state: 0, why: "" };
+}
+
+export const ConnectList: MessageFns<ConnectList> = {
+  encode(message: ConnectList, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.state !== 0) {
+      writer.uint32(8).int32(message.state);
+    }
+    if (message.why !== "") {
+      writer.uint32(18).string(message.why);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ConnectList {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseConnectList();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.state = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.why = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ConnectList>): ConnectList {
+    return ConnectList.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ConnectList>): ConnectList {
+    const message = createBaseConnectList();
+    message.state = object.state ?? 0;
+    message.why = object.why ?? "";
     return message;
   },
 };

@@ -48,7 +48,7 @@ export async function start(context: CommandContext, flags: StartFlags): Promise
         if (json) void terminal.json({ type: 'violation', process: name, kind, count });
         else
           terminal.note(
-            `warning: the ${name} tried to get out and was refused (${kind}${count > 1 ? `, ${count} times` : ''}); see minikeep violations`,
+            `warning: the ${name} tried to get out and was refused (${kind}${count > 1 ? `, ${count} times` : ''}); it is recorded`,
           );
       },
       onWarning: ({ code, message, next }) => {

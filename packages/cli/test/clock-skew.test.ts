@@ -22,7 +22,7 @@ let address = '';
 /** What starts `minikeep` with a clock that is that far ahead. */
 function ahead(minutes: number): readonly string[] {
   const wrong = path.join(homes.root, `node-${minutes}`);
-  const clock = path.resolve(import.meta.dirname, 'shifted-clock.ts');
+  const clock = path.resolve(import.meta.dirname, 'shifted-clock.mjs');
   const set = `MINIKEEP_TEST_CLOCK_MS=${minutes * 60_000} MINIKEEP_TEST_NODE='${wrong}'`;
   writeFileSync(wrong, `#!/bin/sh\n${set} exec '${process.execPath}' --import '${clock}' "$@"\n`);
   chmodSync(wrong, 0o755);

@@ -31,7 +31,7 @@ const jumping = path.join(place.root, 'node');
 let model = '';
 beforeAll(async () => {
   model = await randomModelFile('llama', { layers: 4 });
-  const clock = path.resolve(import.meta.dirname, 'jumping-clock.ts');
+  const clock = path.resolve(import.meta.dirname, 'jumping-clock.mjs');
   writeFileSync(jumping, `#!/bin/sh\nexec '${node}' --import '${clock}' "$@"\n`);
   chmodSync(jumping, 0o755);
 });

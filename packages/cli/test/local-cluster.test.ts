@@ -22,6 +22,7 @@ import {
   expectNothingLeft,
   failure,
   listeningSockets,
+  guardOf,
   processesOf,
   start,
   tokens,
@@ -337,7 +338,8 @@ describe('a deployment that can not be', () => {
     ]) {
       rmSync(path.join(cache.folder, 'digests'), { recursive: true, force: true });
       const abort = new AbortController();
-      const trusted = [cluster.coordinator.pid, ...cluster.nodes.map((n) => n.pid)];
+      const own = [cluster.coordinator.pid, ...cluster.nodes.map((n) => n.pid)];
+      const trusted = [...own, ...own.map(guardOf)];
       const call = deploy(cluster, model, {
         name: `off-${phase}`,
         signal: abort.signal,

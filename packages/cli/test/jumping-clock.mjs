@@ -8,19 +8,18 @@ const JUMPS_MS = [HOUR_MS, -HOUR_MS, TEN_YEARS_MS, -TEN_YEARS_MS];
 const JUMP_EVERY_MS = 200;
 
 const RealDate = Date;
-const now = (): number =>
+const now = () =>
   RealDate.now() +
   (JUMPS_MS[Math.floor(performance.now() / JUMP_EVERY_MS) % JUMPS_MS.length] ?? HOUR_MS);
 
 globalThis.Date = new Proxy(RealDate, {
   apply: () => new RealDate(now()).toString(),
   construct: (target, args) =>
-    args.length === 0 ? new target(now()) : (Reflect.construct(target, args) as Date),
-  get: (target, key, receiver) =>
-    key === 'now' ? now : (Reflect.get(target, key, receiver) as unknown),
+    args.length === 0 ? new target(now()) : Reflect.construct(target, args),
+  get: (target, key, receiver) => (key === 'now' ? now : Reflect.get(target, key, receiver)),
 });
 
-// The command line starts the others with its own Node: with this one their clocks jump, too.
+// Command line and guards start the others with their own Node: with this one those clocks jump, too.
 const node = process.env['MINIKEEP_TEST_NODE'];
-if (node !== undefined && process.argv[1]?.endsWith('minikeep.mjs') === true)
+if (node !== undefined && /(minikeep|guard)\.mjs$/.test(process.argv[1] ?? ''))
   process.execPath = node;

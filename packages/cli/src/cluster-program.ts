@@ -13,9 +13,8 @@ import type { StartFlags } from './commands/start.ts';
 import type { UpFlags } from './commands/up.ts';
 import { CONTEXT_MAX, PARALLEL_MAX, THREADS_MAX } from './defaults.ts';
 import type { HomeFlags } from './home-folder.ts';
-import { networkOption } from './networks.ts';
 import * as read from './options.ts';
-import { homeOption } from './shared-options.ts';
+import { homeOption, networkOption } from './shared-options.ts';
 
 type Ended = (exitCode: number) => void;
 

@@ -1,5 +1,6 @@
 /** Flags that several commands have. */
-import { Option } from 'commander';
+import { parseNetwork } from '@minikeep/containment/guard';
+import { InvalidArgumentError, Option } from 'commander';
 import { CONTEXT_MAX, LOCAL_NODES_DEFAULT, LOCAL_NODES_MAX, THREADS_MAX } from './defaults.ts';
 import * as read from './options.ts';
 
@@ -36,3 +37,26 @@ export const homeOption = (): Option =>
     '--home <folder>',
     "this node's state (default: MINIKEEP_HOME, else ~/.minikeep, else that of the service here)",
   );
+
+/** Of a stack. More is a mistake. */
+const NETWORKS_MAX = 64;
+
+/**
+ * Where machines of the cluster are, besides the networks that this machine is attached to. Linux holds agent and
+ * coordinator to them (packages/containment/src/guard).
+ */
+export const networkOption = (): Option =>
+  new Option(
+    '--network <cidr>',
+    'a network with machines of the cluster behind a router, 10.2.0.0/16; may be repeated',
+  )
+    .argParser(collect)
+    .default([], 'the networks that this machine is attached to');
+
+function collect(text: string, before: readonly string[]): string[] {
+  if (parseNetwork(text) === undefined)
+    throw new InvalidArgumentError('Give an address and a length, for example 10.2.0.0/16.');
+  if (before.length >= NETWORKS_MAX)
+    throw new InvalidArgumentError(`At most ${NETWORKS_MAX} networks.`);
+  return [...before, text];
+}

@@ -63,7 +63,12 @@ it(
   async () => {
     const cache = new Cache();
     process.execPath = jumping;
-    const cluster = await start(2, cache).finally(() => (process.execPath = node));
+    // For guards, which start the others.
+    process.env['MINIKEEP_TEST_NODE'] = jumping;
+    const cluster = await start(2, cache).finally(() => {
+      process.execPath = node;
+      delete process.env['MINIKEEP_TEST_NODE'];
+    });
     const status = await deploy(cluster, model, { context: 4096 });
     expect((await ask(cluster, chat('Hello'))).ids).toHaveLength(16);
     // Long enough for heartbeats and keepalives to be overdue, if anything measured them by the clock.

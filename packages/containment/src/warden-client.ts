@@ -146,6 +146,7 @@ export async function launchUnder(host: WardenHost, spec: SandboxSpec): Promise<
         case 'blind':
           blind ||= message.why;
           return;
+        case 'outside':
         case 'support':
           return;
       }

@@ -4,6 +4,7 @@
 /** Package → packages that its src/ may import. What is not listed is forbidden. */
 const MAY_IMPORT = {
   protocol: [],
+  'output-guard': [],
   gguf: ['protocol'],
   discovery: ['protocol'],
   state: ['protocol'],
@@ -28,7 +29,16 @@ const MAY_IMPORT = {
     'gguf',
     'protocol',
   ],
-  coordinator: ['containment', 'engine', 'models', 'planner', 'state', 'gguf', 'protocol'],
+  coordinator: [
+    'containment',
+    'engine',
+    'models',
+    'output-guard',
+    'planner',
+    'state',
+    'gguf',
+    'protocol',
+  ],
   cli: [
     'tui',
     'bundle',

@@ -31,6 +31,7 @@ import { Links } from './links.ts';
 import { ObeyedCoordinator, obeying } from './obeyed-coordinator.ts';
 import { machineId } from './machine.ts';
 import { Pieces } from './prepare-slice.ts';
+import { SealWatch } from './seal-watch.ts';
 import { SliceStore } from './slice-store.ts';
 import { violationEvent } from './violation-event.ts';
 
@@ -43,6 +44,9 @@ const ACCESS: AccessRules = {
   'minikeep.v1.LinkService': ['node', 'coordinator'],
 };
 
+/** A canary that began so long before an engine's start proves it, too: `up` has just tried one. */
+const CANARY_AGE_MS_MAX = 60_000;
+
 export interface AgentParts {
   readonly credentials: CredentialPems;
   /** Keeps a newer list of who is shut out, before it is acted on; nothing for a throw-away cluster. */
@@ -51,6 +55,8 @@ export interface AgentParts {
   readonly onTold?: (error: MinikeepError) => void;
   readonly platform: SandboxPlatform;
   readonly canary: NodeCanary;
+  /** No engine without a canary that held just before; a throw-away cluster tries none. */
+  readonly canaryAtStart?: boolean;
   readonly doctor: NodeDoctor;
   readonly speed: NodeSpeed;
   readonly sandbox: Promise<NonNullable<HelloResponse['sandbox']>>;
@@ -78,7 +84,10 @@ export async function startAgent(
 ): Promise<RunningAgent> {
   const { log, credentials } = parts;
   const store = await SliceStore.open(config.store.folder, config.store.bytes_max);
-  const hub = new EventHub(() => links.states());
+  const hub = new EventHub(
+    () => links.states(),
+    () => seal.evidence(),
+  );
   if (parts.guarding.state === 'on')
     parts.guarding.guard.onViolation((violation) => {
       hub.emit({ $case: 'violation', value: violationEvent(violation, config.node, '', 0) });
@@ -91,6 +100,16 @@ export async function startAgent(
     platform: parts.platform,
     sandboxed: !config.unsafe_no_sandbox,
     programs: config.program_folder,
+    ...(parts.canaryAtStart === true && !config.unsafe_no_sandbox
+      ? { canaryFirst: (signal) => parts.canary.ensure(CANARY_AGE_MS_MAX, signal) }
+      : {}),
+  });
+  const seal: SealWatch = new SealWatch({
+    engines: () => hosts.engines(),
+    platform: parts.platform,
+    guarding: parts.guarding,
+    canary: parts.canary,
+    sandboxOff: config.unsafe_no_sandbox,
   });
   const links: Links = new Links({ credentials, onBetter: () => hosts.reconsiderWays() });
   const pieces = new Pieces(store, credentials);
@@ -138,6 +157,7 @@ export async function startAgent(
   });
   const stop = async (reason: string): Promise<void> => {
     log('info', 'stopping', { reason });
+    seal.close();
     await hosts.close(reason);
     hub.close();
     links.close();

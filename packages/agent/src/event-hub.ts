@@ -4,7 +4,13 @@
  */
 import { randomBytes } from 'node:crypto';
 import { EventQueue, MinikeepError } from '@minikeep/protocol';
-import type { EventsDropped, LinkState, WatchRequest, WatchResponse } from '@minikeep/protocol/v1';
+import type {
+  EventsDropped,
+  LinkState,
+  SealEvidence,
+  WatchRequest,
+  WatchResponse,
+} from '@minikeep/protocol/v1';
 import { memoryAvailableBytes } from './machine.ts';
 
 const WATCHERS_MAX = 16;
@@ -42,9 +48,14 @@ export class EventHub {
   #beats = 0;
 
   readonly #links: () => LinkState[];
+  readonly #seal: () => SealEvidence | undefined;
 
-  constructor(links: () => LinkState[] = () => []) {
+  constructor(
+    links: () => LinkState[] = () => [],
+    seal: () => SealEvidence | undefined = () => undefined,
+  ) {
     this.#links = links;
+    this.#seal = seal;
     this.#heartbeat = setInterval(() => this.#beat(), HEARTBEAT_MS);
     this.#heartbeat.unref();
   }
@@ -141,6 +152,7 @@ export class EventHub {
         rssBytes: process.memoryUsage.rss(),
         memoryAvailableBytes: memoryAvailableBytes(),
         links: this.#links(),
+        seal: this.#seal(),
       },
     };
   }

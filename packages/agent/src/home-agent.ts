@@ -102,6 +102,7 @@ async function start(
     onTold,
     platform,
     canary: nodeCanary(platform, full),
+    canaryAtStart: true,
     doctor: nodeDoctor(platform, full, home),
     speed: nodeSpeed(platform, full, home),
     sandbox: supportOf(platform),

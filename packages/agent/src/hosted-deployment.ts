@@ -42,6 +42,8 @@ export interface HostOptions {
   readonly platform: SandboxPlatform;
   /** False with --unsafe-no-sandbox. */
   readonly sandboxed: boolean;
+  /** Resolves once a canary held on this node, just now; absent in a throw-away cluster. */
+  readonly canaryFirst?: (signal: AbortSignal) => Promise<void>;
   /** Folder of the bundles and libraries. */
   readonly programs: string;
 }
@@ -93,13 +95,16 @@ export class HostedDeployment {
         what.$case === 'text'
           ? { type: 'load_text', file: first }
           : loadStageMessage(what.value, first, second);
-      const engine = await startEngine({
-        platform: this.#options.platform,
-        programs: this.#options.programs,
-        load,
-        signal: either,
-        onEvent: (event) => this.#event(kind, event, onProgress),
-      });
+      const engine = await this.#tried(
+        startEngine({
+          platform: this.#options.platform,
+          programs: this.#options.programs,
+          load,
+          signal: either,
+          onEvent: (event) => this.#event(kind, event, onProgress),
+        }),
+        either,
+      );
       this.#started(kind, engine);
       return this.#readyMessage(engine);
     } catch (error) {
@@ -143,6 +148,10 @@ export class HostedDeployment {
     };
   }
 
+  engines(): EngineClient[] {
+    return [...this.#engines.values()].filter((engine) => engine !== 'starting');
+  }
+
   /** The stage engine's process; undefined when there is none. */
   async engineState(): Promise<ProcessState | undefined> {
     const engine = this.#engines.get(EngineKind.ENGINE_KIND_STAGE);
@@ -172,6 +181,16 @@ export class HostedDeployment {
     });
     await Promise.race([Promise.allSettled(kills), late]);
     clearTimeout(timer);
+  }
+
+  /** An engine counts only together with a canary that held: both go on at once, for loading takes time. */
+  async #tried(starting: Promise<EngineClient>, signal: AbortSignal): Promise<EngineClient> {
+    const { canaryFirst } = this.#options;
+    const [engine, canary] = await Promise.allSettled([starting, canaryFirst?.(signal)]);
+    if (engine.status === 'rejected') throw engine.reason;
+    if (canary.status === 'fulfilled') return engine.value;
+    await engine.value.kill('the canary of this node did not hold');
+    throw canary.reason;
   }
 
   async #verified(

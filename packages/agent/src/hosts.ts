@@ -1,9 +1,15 @@
 /** The deployments that have a part on this node. */
+import type { EngineClient } from '@minikeep/engine';
 import { MinikeepError } from '@minikeep/protocol';
 import type { HostedPart } from '@minikeep/protocol/v1';
 import { HostedDeployment, type HostOptions } from './hosted-deployment.ts';
 
 const DEPLOYMENTS_MAX = 16;
+
+export interface RunningEngine {
+  readonly deployment: string;
+  readonly engine: Pick<EngineClient, 'pid' | 'blind'>;
+}
 
 export class Hosts {
   readonly #make: (deployment: string, epoch: number) => HostedDeployment;
@@ -48,6 +54,13 @@ export class Hosts {
   /** What is here of every deployment. */
   inventory(): HostedPart[] {
     return [...this.#byName.values()].map((host) => host.inventory());
+  }
+
+  /** Engines that run. */
+  engines(): RunningEngine[] {
+    return [...this.#byName.entries()].flatMap(([deployment, host]) =>
+      host.engines().map((engine) => ({ deployment, engine })),
+    );
   }
 
   /** The ways to neighbours are others, or in another order, than before. */

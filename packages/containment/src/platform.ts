@@ -14,6 +14,12 @@ export function sandboxPlatform(platform: NodeJS.Platform = process.platform): S
   return {
     support: async () => (await load()).support(),
     launch: async (spec) => (await load()).launch(spec),
+    enforced: async (pid) => {
+      const chosen = await load();
+      return (
+        (await chosen.enforced?.(pid)) ?? { state: 'unknown', finding: 'this system does not tell' }
+      );
+    },
     refusedOutside: async () => (await (await load()).refusedOutside?.()) ?? [],
   };
 }

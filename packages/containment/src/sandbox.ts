@@ -111,8 +111,8 @@ export interface Sandbox {
   /** Every file that was handed over, in order. */
   readonly filesRead: readonly string[];
   /**
-   * Why attempts may have gone unseen (a log that can't be read, dropped messages, no answer to a trial); empty while
-   * the monitor sees. Refusals hold all the same. Absent where refusing and seeing are one thing.
+   * Why attempts may have gone unseen (a monitor that is not heard, a log that can't be read, dropped messages, no
+   * answer to a trial); empty while the monitor sees. Refusals hold all the same.
    */
   blind?(): string;
 }
@@ -128,9 +128,17 @@ export interface SandboxSupport {
   readonly missing: readonly { readonly what: string; readonly next: string }[];
 }
 
+/** Whether the system itself says that a process is locked in, and what it says. */
+export interface Enforced {
+  readonly state: 'yes' | 'no' | 'unknown';
+  readonly finding: string;
+}
+
 export interface SandboxPlatform {
   support(): Promise<SandboxSupport>;
   launch(spec: SandboxSpec): Promise<Sandbox>;
+  /** Read from the system now. */
+  enforced?(pid: number): Promise<Enforced>;
   /** What a filter around minikeep itself refuses, asked by a process that has one of minikeep's own (guard/). */
   refusedOutside?(): Promise<readonly RefusedOutside[]>;
 }

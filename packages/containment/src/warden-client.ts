@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { MinikeepError } from '@minikeep/protocol';
 import {
   DEFAULT_SANDBOX_LIMITS,
+  type Enforced,
   type Sandbox,
   type SandboxExit,
   type SandboxPlatform,
@@ -21,6 +22,7 @@ import { WardenProcess } from './warden-process.ts';
 import { KILL_MS_MAX } from './warden/limits.ts';
 import type { RefusedOutside } from './canary/outside.ts';
 import type { PatienceLimits } from '@minikeep/protocol/patience';
+import { Silence } from './warden/silence.ts';
 import { watchStart } from './warden/start-watch.ts';
 
 /** What an engine's environment may contain: nothing that Node or the loader obeys. */
@@ -33,6 +35,8 @@ export interface WardenHost {
   readonly mechanism: string;
   /** The warden's program: a bundle in dist/, or a path. */
   readonly program: string;
+  /** What the system says of a running engine. */
+  enforced?(pid: number): Enforced;
   /** Throws when there can be no warden on this machine, whatever is tried. */
   check(): void;
   /** A real pipe, close-on-exec: [read end, write end]. */
@@ -86,6 +90,7 @@ export async function launchUnder(host: WardenHost, spec: SandboxSpec): Promise<
   const early: Violation[] = [];
   let violations = 0;
   let blind = '';
+  const silence = new Silence();
   let exit: SandboxExit | undefined;
   const started = Promise.withResolvers<number>();
   const exited = Promise.withResolvers<SandboxExit>();
@@ -146,6 +151,9 @@ export async function launchUnder(host: WardenHost, spec: SandboxSpec): Promise<
         case 'blind':
           blind ||= message.why;
           return;
+        case 'alive':
+          silence.heard();
+          return;
         case 'outside':
         case 'support':
           return;
@@ -200,7 +208,7 @@ export async function launchUnder(host: WardenHost, spec: SandboxSpec): Promise<
       for (const violation of early.splice(0)) listener(violation);
     },
     filesRead: files,
-    blind: () => blind,
+    blind: () => (blind === '' && silence.tooLong ? 'its warden is not heard any more' : blind),
   };
 }
 
@@ -264,8 +272,11 @@ async function refusedOutsideUnder(host: WardenHost): Promise<readonly RefusedOu
   }
 }
 
+const NOT_TOLD: Enforced = { state: 'unknown', finding: 'this system does not tell' };
+
 export const platformUnder = (host: WardenHost): SandboxPlatform => ({
   support: () => supportUnder(host),
   launch: (spec) => launchUnder(host, spec),
+  enforced: (pid) => Promise.resolve(host.enforced?.(pid) ?? NOT_TOLD),
   refusedOutside: () => refusedOutsideUnder(host),
 });

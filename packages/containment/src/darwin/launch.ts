@@ -2,6 +2,7 @@
 import { MinikeepError } from '@minikeep/protocol';
 import type { SandboxPlatform } from '../sandbox.ts';
 import { platformUnder } from '../warden-client.ts';
+import { enforcedOn } from './enforced.ts';
 import { makePipe } from './libc.ts';
 import { MECHANISM } from './self-check.ts';
 
@@ -27,5 +28,6 @@ export const darwinPlatform: SandboxPlatform = platformUnder({
   mechanism: MECHANISM,
   program: 'seatbelt.mjs',
   check: () => checkMac(),
+  enforced: (pid) => enforcedOn(pid),
   makePipe,
 });

@@ -7,6 +7,7 @@ import { Socket } from 'node:net';
 import { onReaching } from '@minikeep/protocol/rpc';
 import type { Violation } from '../sandbox.ts';
 import { lineReader } from '../warden/control.ts';
+import { Silence } from '../warden/silence.ts';
 import {
   type FromGuard,
   GUARD_MISSING,
@@ -39,6 +40,7 @@ export class GuardClient {
     number,
     { readonly pid: (pid: number) => void; readonly end: (end: WardenEnd) => void }
   >();
+  readonly #silence = new Silence();
   #wardenIds = 0;
 
   constructor(write: number, read: number) {
@@ -59,6 +61,11 @@ export class GuardClient {
   /** Comes to the guard before anything that is asked of the kernel after it. */
   reaching(address: string): void {
     this.#say({ type: 'peer', address });
+  }
+
+  /** Why its attempts may go unseen; empty while the guard is heard. */
+  blind(): string {
+    return this.#silence.tooLong ? 'the guard is not heard any more' : '';
   }
 
   onViolation(listener: (violation: Violation) => void): void {
@@ -105,6 +112,8 @@ export class GuardClient {
         this.#wardens.delete(id);
         return;
       }
+      case 'alive':
+        return this.#silence.heard();
       case 'listed':
         return;
     }

@@ -42,6 +42,8 @@ export type ToGuard =
   | { readonly type: 'kill_warden'; readonly id: number };
 
 export type FromGuard =
+  /** Every FOLD_MS. */
+  | { readonly type: 'alive' }
   | { readonly type: 'violation'; readonly violation: Violation }
   /** The connect list changed, or an address was not taken. */
   | {

@@ -2,6 +2,7 @@
 import type { SandboxPlatform } from '../sandbox.ts';
 import { platformUnder } from '../warden-client.ts';
 import { hostArch } from './arch.ts';
+import { enforcedOn } from './enforced.ts';
 import { makePipe } from './libc.ts';
 import { MECHANISM } from './probe.ts';
 
@@ -10,5 +11,6 @@ export const linuxPlatform: SandboxPlatform = platformUnder({
   mechanism: MECHANISM,
   program: 'warden.mjs',
   check: () => void hostArch(),
+  enforced: (pid) => enforcedOn(pid),
   makePipe: () => makePipe(hostArch().numbers),
 });

@@ -49,6 +49,8 @@ export type FromWarden =
   | { readonly type: 'step'; readonly step: StartStep; readonly pid?: number }
   | { readonly type: 'started'; readonly pid: number; readonly landlock_abi: number }
   | { readonly type: 'sealed' }
+  /** Every BEAT_MS, while an engine runs. */
+  | { readonly type: 'alive' }
   | { readonly type: 'file'; readonly path: string }
   | { readonly type: 'violation'; readonly violation: Violation }
   /** From now on attempts may go unseen. */

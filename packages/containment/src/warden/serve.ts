@@ -6,6 +6,7 @@
 import { toMinikeepError } from '@minikeep/protocol';
 import type { RefusedOutside } from '../canary/outside.ts';
 import type { SandboxSupport } from '../sandbox.ts';
+import { BEAT_MS } from './silence.ts';
 import {
   type FromWarden,
   line,
@@ -70,6 +71,8 @@ export function serveWarden({ probe, outside, supervise }: WardenParts): void {
       }, fail);
     } else if (message.type === 'start' && supervised === undefined) {
       supervised = supervise(message.job, report);
+      // Whoever hears nothing of us knows that nobody watches.
+      setInterval(() => report({ type: 'alive' }), BEAT_MS).unref();
       supervised.then((s) => s.ended.then(() => leave(0), fail), fail);
     } else if (message.type === 'seal') supervised?.then((s) => s.seal(), fail);
     else if (message.type === 'kill') supervised?.then((s) => s.kill(message.reason), fail);

@@ -130,6 +130,11 @@ export class EngineClient {
     }
   }
 
+  /** Why attempts of it may go unseen now; empty while its monitor sees. */
+  blind(): string {
+    return this.#link.sandbox.blind?.() ?? '';
+  }
+
   /** Ends the engine at once. */
   kill(reason: string): Promise<SandboxExit> {
     this.#link.stopping = true;

@@ -91,6 +91,13 @@ export {
   type MembershipServiceClient,
 } from './minikeep/v1/enrolment.ts';
 export {
+  EnforcedState,
+  CanaryState,
+  SealEvidence,
+  EngineEvidence,
+  CanaryEvidence,
+} from './minikeep/v1/evidence.ts';
+export {
   FinishReason,
   Sampling,
   GenerateRequest,

@@ -209,6 +209,7 @@ try {
   endAfter(job.starter_pid, pid);
   setInterval(() => {
     attempts.tick();
+    outbox.send({ type: 'alive' });
     outbox.flush();
     starter.flush();
   }, FOLD_MS);

@@ -4,6 +4,7 @@
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { ErrorDetail, Violation } from "./common.ts";
+import { SealEvidence } from "./evidence.ts";
 import { LinkState } from "./links.ts";
 
 export const protobufPackage = "minikeep.v1";
@@ -52,6 +53,7 @@ export interface Heartbeat {
   memoryAvailableBytes: number;
   /** To the neighbours that this node sends frames to. */
   links: LinkState[];
+  seal: SealEvidence | undefined;
 }
 
 export interface EngineExit {
@@ -359,7 +361,7 @@ export const WatchResponse: MessageFns<WatchResponse> = {
 };
 
 function createBaseHeartbeat(): Heartbeat {
-  return { sequence: 0, rssBytes: 0, memoryAvailableBytes: 0, links: [] };
+  return { sequence: 0, rssBytes: 0, memoryAvailableBytes: 0, links: [], seal: undefined };
 }
 
 export const Heartbeat: MessageFns<Heartbeat> = {
@@ -375,6 +377,9 @@ export const Heartbeat: MessageFns<Heartbeat> = {
     }
     for (const v of message.links) {
       LinkState.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.seal !== undefined) {
+      SealEvidence.encode(message.seal, writer.uint32(42).fork()).join();
     }
     return writer;
   },
@@ -424,6 +429,14 @@ export const Heartbeat: MessageFns<Heartbeat> = {
             message.links.push(LinkState.decode(reader, reader.uint32()));
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.seal = SealEvidence.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -445,6 +458,9 @@ export const Heartbeat: MessageFns<Heartbeat> = {
     message.rssBytes = object.rssBytes ?? 0;
     message.memoryAvailableBytes = object.memoryAvailableBytes ?? 0;
     message.links = object.links?.map((e) => LinkState.fromPartial(e)) || [];
+    message.seal = (object.seal !== undefined && object.seal !== null)
+      ? SealEvidence.fromPartial(object.seal)
+      : undefined;
     return message;
   },
 };

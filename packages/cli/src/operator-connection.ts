@@ -1,7 +1,12 @@
 /** Asks a running cluster's coordinator, with the operator's certificate that lies in its home. */
 import { EXIT, MinikeepError, type Identity } from '@minikeep/protocol';
 import { parseConfig } from '@minikeep/protocol/config';
-import { connect, type ConnectionFault } from '@minikeep/protocol/rpc';
+import {
+  connect,
+  type Client,
+  type CompatServiceDefinition,
+  type ConnectionFault,
+} from '@minikeep/protocol/rpc';
 import { OperatorServiceDefinition, type OperatorServiceClient } from '@minikeep/protocol/v1';
 import {
   FILES,
@@ -18,6 +23,8 @@ export interface OperatorConnection {
   readonly folder: string;
   readonly settings: NodeSettings;
   readonly running: Running;
+  /** Another service of the coordinator. */
+  service<Service extends CompatServiceDefinition>(definition: Service): Client<Service>;
   close(): void;
 }
 
@@ -51,23 +58,33 @@ export function connectOperator(flags: HomeFlags): OperatorConnection {
     role: 'coordinator',
     name: settings.coordinator,
   };
-  const connection = connect(
-    OperatorServiceDefinition,
-    running.address,
-    pems,
-    identity,
-    'the coordinator',
-    (fault) =>
-      fault.code === 'clock.skew'
-        ? fault
-        : (fault.reached ? lost : notRunning)(settings, folder, fault),
-  );
+  const closers: (() => void)[] = [];
+  const service = <Service extends CompatServiceDefinition>(
+    definition: Service,
+  ): Client<Service> => {
+    const connection = connect(
+      definition,
+      running.address,
+      pems,
+      identity,
+      'the coordinator',
+      (fault) =>
+        fault.code === 'clock.skew'
+          ? fault
+          : (fault.reached ? lost : notRunning)(settings, folder, fault),
+    );
+    closers.push(() => connection.close());
+    return connection.client;
+  };
   return {
-    operator: connection.client,
+    operator: service(OperatorServiceDefinition),
     folder,
     settings,
     running,
-    close: () => connection.close(),
+    service,
+    close() {
+      for (const close of closers) close();
+    },
   };
 }
 

@@ -20,6 +20,7 @@ import type { RunFlags } from './commands/ready.ts';
 import { PARALLEL_MAX, SEED_MAX, TOKENS_MAX } from './defaults.ts';
 import { addMachine } from './machine-program.ts';
 import { addModel } from './model-program.ts';
+import { addSeal } from './seal-program.ts';
 import { addService } from './service-program.ts';
 import * as read from './options.ts';
 import {
@@ -60,6 +61,7 @@ Errors have a code and say what to do next. Exit codes: 0 ok, 1 failed, 2 usage,
   addMachine(program, context, ended);
   addDemo(program, context, ended);
   addClusterCommands(program, context, ended);
+  addSeal(program, context, ended);
   addService(program, context, ended);
   for (const command of leaves(program)) {
     if (command.name() !== DEMO) command.addOption(jsonOption());

@@ -1,7 +1,8 @@
 /** A cluster with homes and a model: import, up, a coordinator that is killed, drain, down; as a user types it. */
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { REPOSITORY } from '@minikeep/testkit';
+import { onlyOn, REPOSITORY } from '@minikeep/testkit';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Homes, type RunningNode } from './homes.ts';
 import { jsonError } from './minikeep.ts';
@@ -16,6 +17,11 @@ interface StatusDocument {
 }
 
 type Status = StatusDocument['deployments'][number];
+
+interface SealDocument {
+  readonly reasons: object[];
+  readonly nodes: { readonly monitors: { ok: boolean }; readonly enforcement: { ok: boolean } }[];
+}
 
 interface Answered {
   readonly type: string;
@@ -93,6 +99,42 @@ it('a model that is up answers whoever asks the home, and says what cannot be as
   ];
   for (const [code, words] of refusals)
     expect(jsonError(await homes.run('a', 'run', ...words, '--json')).code).toBe(code);
+});
+
+it('a monitor that stops is told within five seconds, everywhere, and so is its return', async (ctx) => {
+  onlyOn(ctx, 'linux');
+  const sealed = async (): Promise<string> =>
+    (await homes.json<{ sealed: string }>('a', 'status')).sealed;
+  expect(await sealed()).toBe('engine');
+  const { stages } = await until('ready');
+  const own = readFileSync(`/proc/${stages[1]?.engine_pid}/status`, 'utf8');
+  const warden = Number(/^PPid:\s+(\d+)$/m.exec(own)?.[1]);
+  process.kill(warden, 'SIGSTOP');
+  try {
+    // Two of them are a command's own start.
+    await expect.poll(sealed, { timeout: 7_000, interval: 50 }).toBe('blind');
+    const { api } = await homes.json<{ api: { url: string } }>('a', 'status');
+    const { headers } = await fetch(`${api.url}/v1/models`);
+    expect(headers.get('x-minikeep-sealed')).toBe('blind');
+    const shown = await homes.json<SealDocument>('a', 'seal', 'status');
+    expect(shown.reasons).toEqual([
+      { node: 'mini-2', level: 'blind', what: 'its warden is not heard any more' },
+    ]);
+    expect(shown.nodes.map((node) => [node.monitors.ok, node.enforcement.ok])).toEqual([
+      [true, true],
+      [false, true],
+    ]);
+  } finally {
+    process.kill(warden, 'SIGCONT');
+  }
+  await expect.poll(sealed, { timeout: 7_000, interval: 50 }).toBe('engine');
+  const { stdout } = await homes.run('a', 'events', '--json');
+  const changes = stdout.match(/"kind":"seal\.changed","data":\{"from":"\w+","to":"\w+"/g) ?? [];
+  expect(changes.map((text) => text.match(/\w+(?=")/g)?.at(-1))).toEqual([
+    'engine',
+    'blind',
+    'engine',
+  ]);
 });
 
 it('a coordinator that is killed finds its engines again: no reload, the epoch kept', async () => {

@@ -1,9 +1,9 @@
 /** What the coordinator knows: nodes, deployments, refused attempts. The operator's service asks and changes it. */
 import { EXIT, MinikeepError, identityUri, type Identity } from '@minikeep/protocol';
 import { toErrorDetail, type CredentialPems } from '@minikeep/protocol/rpc';
+import type { SealLevel } from '@minikeep/protocol/v1';
 import {
   DeploymentState,
-  SealLevel,
   type DeploymentStatus,
   type NodeStatus,
   type StatusResponse,
@@ -13,7 +13,8 @@ import { ModelLibrary } from '@minikeep/models';
 import type { Models } from './models.ts';
 import { PieceOrigin } from './piece-origin.ts';
 import { NodeLink, type Greeting } from './node-link.ts';
-import { leastSealed } from './seal.ts';
+import { leastSealed } from './seal/least.ts';
+import { Seal, type SealOptions } from './seal/seal.ts';
 import { ResultStreams } from './result-streams.ts';
 import { planPlaced, shapeOf, type PlanningOptions } from './reconcile/plans.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
@@ -41,6 +42,7 @@ export interface ClusterOptions {
   readonly greeting?: Greeting;
   /** A node obeys another coordinator. */
   onDisobeyed?(error: MinikeepError): void;
+  readonly seal: Omit<SealOptions, 'nodes'>;
   /** Where the last stage sends results, the best first; known once the coordinator listens. */
   addressesFor(node: string): readonly string[];
 }
@@ -63,6 +65,7 @@ export class Cluster {
   models: Models | undefined;
   readonly results = new ResultStreams();
   readonly violations = new ViolationLog();
+  readonly seal: Seal;
   /** Deployments that are kept: wanted, whatever is restarted. */
   readonly reconciler: Reconciler;
   readonly #store: WantedStore;
@@ -73,6 +76,7 @@ export class Cluster {
 
   constructor(options: ClusterOptions) {
     this.#options = options;
+    this.seal = new Seal({ nodes: () => this.nodes, ...options.seal });
     this.library = new ModelLibrary(options.cacheFolder);
     this.#store = options.store ?? memoryStore();
     this.reconciler = new Reconciler({
@@ -143,6 +147,7 @@ export class Cluster {
 
   /** From here on what is wanted is brought about: once it is known where results arrive. */
   start(): void {
+    this.seal.start();
     this.reconciler.start();
   }
 
@@ -225,6 +230,7 @@ export class Cluster {
 
   /** Ends what is not kept. What is goes on without us, if it is remembered. */
   async close(): Promise<void> {
+    this.seal.close();
     if (this.#store.lasting) await this.reconciler.close();
     await Promise.all([...this.#deployments.keys()].map((name) => this.takeDown(name)));
     await this.reconciler.close();
@@ -242,7 +248,10 @@ export class Cluster {
   }
 
   #make(
-    options: Omit<DeploymentOptions, 'origin' | 'nodes' | 'credentials' | 'own' | 'results'>,
+    options: Omit<
+      DeploymentOptions,
+      'origin' | 'nodes' | 'credentials' | 'own' | 'results' | 'sealOf'
+    >,
   ): Deployment {
     const { credentials, identity } = this.#options;
     const deployment = new Deployment({
@@ -255,6 +264,7 @@ export class Cluster {
         addressesFor: (node) => this.#options.addressesFor(node.name),
       },
       results: this.results,
+      sealOf: (nodes) => this.seal.verdict(nodes).level,
     });
     this.#deployments.set(options.name, deployment);
     return deployment;
@@ -268,21 +278,10 @@ export class Cluster {
   /** Waits until every node was tried once, so that a new coordinator does not call its nodes unreachable. */
   async status(): Promise<StatusResponse> {
     await Promise.all(this.nodes.map((node) => node.tried));
-    const deployments = [...this.#deployments.values()];
-    const serving = deployments.filter((d) => d.state === DeploymentState.DEPLOYMENT_STATE_READY);
-    const sandboxes = this.nodes.map((node) => node.hello);
-    // Without a deployment the level is what the next engine will get.
-    const enforced = sandboxes.every((h) => h?.sandbox?.ok === true && !h.sandboxOff);
-    const sealed =
-      serving.length > 0
-        ? leastSealed(serving.map((d) => d.sealed))
-        : enforced
-          ? SealLevel.SEAL_LEVEL_ENGINE
-          : SealLevel.SEAL_LEVEL_NONE;
     return {
       clusterId: this.#options.cluster,
       minikeepVersion: this.#options.version,
-      sealed,
+      sealed: this.sealed(),
       nodes: this.nodes.map((node) => this.#nodeStatus(node)),
       deployments: this.#names().map((name) => this.statusOf(name)),
       violations: this.violations.total,
@@ -290,6 +289,14 @@ export class Cluster {
       coordinatorNode: this.#options.label?.node ?? '',
       apiUrl: this.#options.apiUrl?.() ?? '',
     };
+  }
+
+  /** Of everything that serves; without a deployment, what the next engine will get. */
+  sealed(): SealLevel {
+    const serving = [...this.#deployments.values()].filter(
+      (d) => d.state === DeploymentState.DEPLOYMENT_STATE_READY,
+    );
+    return leastSealed([this.seal.verdict().level, ...serving.map((d) => d.sealed)]);
   }
 
   #names(): string[] {

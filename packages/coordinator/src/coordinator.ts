@@ -1,5 +1,5 @@
 /** One coordinator: the cluster's state and the server, put together, and taken apart again. */
-import type { Guarding } from '@minikeep/containment/guarded';
+import { connectListMessage, type Guarding } from '@minikeep/containment/guarded';
 import type { Identity, Logger } from '@minikeep/protocol';
 import { Home, State } from '@minikeep/state';
 import {
@@ -11,17 +11,23 @@ import {
   readCredentials,
   type AccessRules,
 } from '@minikeep/protocol/rpc';
-import { LinkServiceDefinition, OperatorServiceDefinition } from '@minikeep/protocol/v1';
+import {
+  LinkServiceDefinition,
+  OperatorServiceDefinition,
+  SealStatusServiceDefinition,
+} from '@minikeep/protocol/v1';
 import { Cluster } from './cluster.ts';
 import type { CoordinatorConfig } from './config.ts';
 import { operatorService } from './operator-service.ts';
 import { recordOwn } from './own-violations.ts';
+import { sealStatusService } from './seal/service.ts';
 import { homeStore } from './reconcile/home-store.ts';
 import type { WantedStore } from './reconcile/store.ts';
 
 /** Operators ask; the last stages' nodes send results (which node, the stream itself checks). */
 const ACCESS: AccessRules = {
   'minikeep.v1.OperatorService': ['operator'],
+  'minikeep.v1.SealStatusService': ['operator'],
   'minikeep.v1.DataPlaneService': ['node'],
   // Which node which piece, a deployment says while it sends.
   'minikeep.v1.PieceService': ['node'],
@@ -54,11 +60,13 @@ export async function startCoordinator(
     nodes: config.nodes.map((node) => ({ name: node.name, addresses: [node.address] })),
     credentials,
     cacheFolder: config.cache_folder,
+    seal: { connectList: connectListMessage(guarding), proofWanted: false, keep: () => {} },
     addressesFor: () => [address],
   });
   recordOwn(guarding, name, cluster.violations);
   const server = makeServer();
   server.add(OperatorServiceDefinition, operatorService(cluster, undefined));
+  server.add(SealStatusServiceDefinition, sealStatusService(cluster));
   server.add(RawDataPlaneDefinition, { frames: cluster.results.handler });
   server.add(RawPieceDefinition, cluster.origin.service);
   server.add(LinkServiceDefinition, { probe: () => Promise.resolve({}) });

@@ -4,12 +4,12 @@
  */
 import { CALL_TIMEOUT_MS, MinikeepError, toMinikeepError } from '@minikeep/protocol';
 import { FrameLink, deadline, type CredentialPems } from '@minikeep/protocol/rpc';
+import type { SealLevel } from '@minikeep/protocol/v1';
 import {
   DeployPhase,
   DeploymentState,
   EngineKind,
   ExactMode,
-  SealLevel,
   type DeployProgress,
   type EngineReady,
   type StageStatus,
@@ -44,6 +44,7 @@ import type { NodeEvent, NodeLink, OwnPlace } from './node-link.ts';
 import type { PieceOrigin } from './piece-origin.ts';
 import { Pipeline } from './pipeline.ts';
 import type { ResultStreams } from './result-streams.ts';
+import { deploymentLevel, type SealOf } from './seal/deployment-level.ts';
 import { TextEngine } from './text-engine.ts';
 
 const QUEUE_MAX = 256;
@@ -65,6 +66,7 @@ export interface DeploymentOptions {
   /** This coordinator's certificate name and where it is reached, for the last stage. */
   readonly own: OwnPlace;
   readonly results: ResultStreams;
+  readonly sealOf: SealOf;
   onProgress(progress: DeployProgress): void;
   /** The slices are on their nodes, nothing is loaded yet. */
   onPlaced?(digests: PlacedDigests): void;
@@ -136,11 +138,8 @@ export class Deployment {
     return this.#engines.at(-1)?.nVocab ?? 0;
   }
 
-  /** `engine` when every engine runs in a sandbox that its machine enforces; `blind` once attempts went unrecorded. */
   get sealed(): SealLevel {
-    if (this.#blind) return SealLevel.SEAL_LEVEL_BLIND;
-    const all = this.#engines.length > 0 && this.#engines.every((engine) => engine.sandboxed);
-    return all ? SealLevel.SEAL_LEVEL_ENGINE : SealLevel.SEAL_LEVEL_NONE;
+    return deploymentLevel(this.#blind, this.#engines, this.shape.stages, this.#options.sealOf);
   }
 
   get stageStatus(): StageStatus[] {

@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as setTimer } from 'node:timers/promises';
 import path from 'node:path';
-import type { Guarding } from '@minikeep/containment/guarded';
+import { connectListMessage, type Guarding } from '@minikeep/containment/guarded';
 import { MinikeepError, warnStarter, type Identity, type Logger } from '@minikeep/protocol';
 import { CertificateAuthority } from '@minikeep/protocol/authority';
 import {
@@ -27,6 +27,7 @@ import {
   LinkServiceDefinition,
   MembershipServiceDefinition,
   OperatorServiceDefinition,
+  SealStatusServiceDefinition,
 } from '@minikeep/protocol/v1';
 import {
   FILES,
@@ -50,11 +51,14 @@ import { Members } from './membership/members.ts';
 import { enrolmentService, membershipService } from './membership/services.ts';
 import { operatorService } from './operator-service.ts';
 import { recordOwn } from './own-violations.ts';
+import { tryHourly } from './seal/hourly.ts';
+import { sealStatusService } from './seal/service.ts';
 import { homeStore } from './reconcile/home-store.ts';
 import type { RunningCoordinator } from './coordinator.ts';
 
 const ACCESS: AccessRules = {
   'minikeep.v1.OperatorService': ['operator'],
+  'minikeep.v1.SealStatusService': ['operator'],
   'minikeep.v1.DataPlaneService': ['node'],
   // Which node which piece, a deployment says while it sends.
   'minikeep.v1.PieceService': ['node'],
@@ -168,6 +172,17 @@ async function open(
     nodes: state.read(readNodes).map(({ name, addresses: known }) => ({ name, addresses: known })),
     credentials,
     cacheFolder: libraryFolder(home.folder),
+    seal: {
+      connectList: connectListMessage(guarding),
+      proofWanted: true,
+      keep(kind, data) {
+        try {
+          state.write(({ event }) => event(kind, data));
+        } catch (thrown) {
+          log('warn', 'an event could not be kept', { event: kind, error: String(thrown) });
+        }
+      },
+    },
     // The stage on this machine goes on whatever is pulled out of it.
     addressesFor: (node) =>
       node === settings.node ? [...new Set([where.inside, ...addresses()])] : addresses(),
@@ -187,6 +202,7 @@ async function open(
   const server = makeServer();
   closers.push(() => server.forceShutdown());
   server.add(OperatorServiceDefinition, operatorService(cluster, lasting));
+  server.add(SealStatusServiceDefinition, sealStatusService(cluster));
   server.add(RawDataPlaneDefinition, { frames: cluster.results.handler });
   server.add(RawPieceDefinition, cluster.origin.service);
   server.add(LinkServiceDefinition, { probe: () => Promise.resolve({}) });
@@ -223,6 +239,7 @@ async function open(
   cluster.start();
   const stopped = new AbortController();
   closers.push(() => stopped.abort());
+  void tryHourly(() => cluster.nodes, stopped.signal, log);
   void keepRenewing(stopped.signal, log, async () => {
     await renewOwn(home, authority, settings, credentials);
     listening.renew(credentials);

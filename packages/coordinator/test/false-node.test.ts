@@ -69,6 +69,7 @@ it('can accuse no other node, and its words are cut', async () => {
     credentials: await pems('coordinator', 'main'),
     cacheFolder: folder,
     addressesFor: () => [''],
+    seal: { connectList: { state: 3, why: '' }, proofWanted: false, keep: () => {} },
   });
   try {
     await cluster.status();

@@ -9,7 +9,7 @@ import { COORDINATOR_CONFIG } from '../src/config.ts';
 import { DigestIndex, fileIdentity } from '@minikeep/models';
 import { Deployment, type DeploymentOptions } from '../src/deployment.ts';
 import { TextEngine } from '../src/text-engine.ts';
-import { leastSealed } from '../src/seal.ts';
+import { leastSealed } from '../src/seal/least.ts';
 import { samplingParams } from '../src/sampling.ts';
 import { SealLevel, Violation } from '@minikeep/protocol/v1';
 import { ViolationLog } from '../src/violation-log.ts';
@@ -143,7 +143,13 @@ describe('a configuration', () => {
 function bareDeployment(epoch: number) {
   const node = { name: 'node-1' };
   const stages = [{ node, layers: [0, 4] }];
-  const options = { name: 'run', epoch, shape: { stages } } as unknown as DeploymentOptions;
+  const sealOf = () => SealLevel.SEAL_LEVEL_ENGINE;
+  const options = {
+    name: 'run',
+    epoch,
+    shape: { stages },
+    sealOf,
+  } as unknown as DeploymentOptions;
   return { node, deployment: new Deployment(options) };
 }
 

@@ -35,6 +35,7 @@ it('is left out of an up, which says why', { timeout: 60_000 }, async () => {
     },
     cacheFolder: folder,
     addressesFor: () => [''],
+    seal: { connectList: { state: 3, why: '' }, proofWanted: false, keep: () => {} },
   });
   try {
     const request = DeployRequest.create({ name: 'x', modelPath: '/nowhere.gguf', keep: true });

@@ -20,3 +20,4 @@ export * from './rpc.ts';
 export * from './rpc-errors.ts';
 export * from './folders.ts';
 export * from './reaching.ts';
+export { canaryName, connectListName, enforcedName, sealName } from './seal-names.ts';

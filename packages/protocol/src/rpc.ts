@@ -34,6 +34,8 @@ export function makeServer(): Server {
   return createServer(SERVER_OPTIONS).use(errorServerMiddleware);
 }
 
+export type { Client, CompatServiceDefinition };
+
 /** A server that listens. */
 export interface Listening {
   readonly port: number;

@@ -1,7 +1,7 @@
 /** One answer: streams it to the terminal as it is computed, and returns what it took. */
 import { MinikeepError } from '@minikeep/protocol';
 import { FinishReason, type GenerateDone } from '@minikeep/protocol/v1';
-import { sealName } from '../seal-name.ts';
+import { sealName } from '@minikeep/protocol/rpc';
 import type { Session } from '../session.ts';
 
 export type Prompt =

@@ -5,7 +5,7 @@ import type { CommandContext } from '../command-context.ts';
 import type { HomeFlags } from '../home-folder.ts';
 import { withOperator } from '../operator-connection.ts';
 import { safeLine } from '../safe-text.ts';
-import { sealName } from '../seal-name.ts';
+import { sealName } from '@minikeep/protocol/rpc';
 
 const STATES: ReadonlyMap<DeploymentState, string> = new Map([
   [DeploymentState.DEPLOYMENT_STATE_STARTING, 'starting'],

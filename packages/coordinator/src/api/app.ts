@@ -3,6 +3,7 @@
  * through names that change their address, by any web page: so the Host must be an address of ours, and a browser's
  * Origin is refused.
  */
+import { sealName } from '@minikeep/protocol/rpc';
 import { DeploymentState } from '@minikeep/protocol/v1';
 import type { HttpBindings } from '@hono/node-server';
 import { Hono, type Context } from 'hono';
@@ -59,6 +60,7 @@ export function apiApp(
       );
     if (context.req.header('origin') !== undefined)
       throw new ApiError(403, 'origin_refused', 'web pages may not ask this server');
+    context.header('x-minikeep-sealed', sealName(cluster.sealed()));
     await next();
   });
   app.get('/healthz', (context) => context.json({ status: 'ok', version }));

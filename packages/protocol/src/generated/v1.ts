@@ -185,6 +185,15 @@ export {
   type PieceServiceClient,
 } from './minikeep/v1/pieces.ts';
 export {
+  SealStatusRequest,
+  SealStatusResponse,
+  SealReason,
+  NodeSeal,
+  SealStatusServiceDefinition,
+  type SealStatusServiceImplementation,
+  type SealStatusServiceClient,
+} from './minikeep/v1/seal_status.ts';
+export {
   EngineKind,
   WatchRequest,
   WatchResponse,

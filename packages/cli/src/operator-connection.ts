@@ -24,7 +24,9 @@ export interface OperatorConnection {
   readonly settings: NodeSettings;
   readonly running: Running;
   /** Another service of the coordinator. */
-  service<Service extends CompatServiceDefinition>(definition: Service): Client<Service>;
+  readonly service: <Service extends CompatServiceDefinition>(
+    definition: Service,
+  ) => Client<Service>;
   close(): void;
 }
 

@@ -3,12 +3,7 @@
  * one is tried where the last one is an hour old.
  */
 import { canaryName, sealName } from '@minikeep/protocol/rpc';
-import {
-  SealLevel,
-  CanaryState,
-  type ConnectList,
-  type SealStatusResponse,
-} from '@minikeep/protocol/v1';
+import { SealLevel, type ConnectList, type SealStatusResponse } from '@minikeep/protocol/v1';
 import type { NodeLink } from '../node-link.ts';
 import { verdictOf, type NodeFacts, type Verdict } from './level.ts';
 

@@ -2,7 +2,7 @@
  * One deployment's part on this node: the stage's engine, perhaps the text engine, their slices. A new epoch starts
  * with nothing of the old one.
  */
-import type { SandboxPlatform } from '@minikeep/containment';
+import type { SandboxPlatform, Struck } from '@minikeep/containment';
 import {
   startEngine,
   type EngineClient,
@@ -18,6 +18,7 @@ import {
   EngineKind,
   type EngineReady,
   type HostedPart,
+  ViolationPolicy,
   type LoadRequest,
 } from '@minikeep/protocol/v1';
 import type { EventHub } from './event-hub.ts';
@@ -25,6 +26,7 @@ import { badLoad, loadStageMessage } from './load-message.ts';
 import { processState, type ProcessState } from './process-state.ts';
 import type { SliceStore } from './slice-store.ts';
 import { Stage } from './stage.ts';
+import { quarantined, struckMessage } from './struck.ts';
 import { violationEvent } from './violation-event.ts';
 
 /** Checking the slices' digests counts as this part of loading. */
@@ -57,6 +59,8 @@ export class HostedDeployment {
   /** Aborted when this part ends: kills what is still being started. */
   readonly #over = new AbortController();
   #stage: Stage | undefined;
+  /** An engine of this epoch tried to get out: none is started any more. */
+  #struck: Struck | undefined;
 
   constructor(options: HostOptions) {
     this.#options = options;
@@ -81,6 +85,8 @@ export class HostedDeployment {
     const kind =
       what.$case === 'stage' ? EngineKind.ENGINE_KIND_STAGE : EngineKind.ENGINE_KIND_TEXT;
     if (this.#engines.has(kind)) throw badLoad('such an engine already runs');
+    // A coordinator that was started meanwhile may not know.
+    if (this.#struck !== undefined) throw quarantined(this.#options, this.#struck);
     this.#engines.set(kind, 'starting');
     this.#loads.set(kind, what);
     try {
@@ -101,6 +107,7 @@ export class HostedDeployment {
           programs: this.#options.programs,
           load,
           signal: either,
+          policy: request.policy === ViolationPolicy.VIOLATION_POLICY_REPORT ? 'record' : 'strike',
           onEvent: (event) => this.#event(kind, event, onProgress),
         }),
         either,
@@ -109,7 +116,7 @@ export class HostedDeployment {
       return this.#readyMessage(engine);
     } catch (error) {
       this.#engines.delete(kind);
-      throw error;
+      throw this.#struck === undefined ? error : quarantined(this.#options, this.#struck);
     }
   }
 
@@ -119,7 +126,11 @@ export class HostedDeployment {
       throw new MinikeepError('engine.no_text', 'this node has no text engine for the deployment', {
         next: 'Deploy again; a model without a vocabulary takes token ids only.',
       });
-    return engine.text(request, { timeoutMs });
+    try {
+      return await engine.text(request, { timeoutMs });
+    } catch (error) {
+      throw this.#struck === undefined ? error : quarantined(this.#options, this.#struck);
+    }
   }
 
   /** What is here, for a coordinator that does not remember. */
@@ -277,9 +288,11 @@ export class HostedDeployment {
         return;
       }
       case 'exited': {
-        // One that never was ready is reported by its failed start.
+        this.#struck ??= event.exit.struck;
+        // One that never was ready is reported by its failed start; one that was struck, in any case.
         const running = this.#engines.get(kind);
-        if (running === undefined || running === 'starting') return;
+        const ready = running !== undefined && running !== 'starting';
+        if (!ready && event.exit.struck === undefined) return;
         this.#engines.delete(kind);
         if (kind === EngineKind.ENGINE_KIND_STAGE) this.#stage?.close();
         const { exit, error } = event;
@@ -295,6 +308,7 @@ export class HostedDeployment {
             violations: exit.violations,
             stderrTail: exit.stderr_tail,
             unexpected: !this.#over.signal.aborted,
+            struck: struckMessage(exit.struck),
           },
         });
       }

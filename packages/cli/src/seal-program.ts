@@ -1,6 +1,7 @@
 /** What can be typed about the seal. */
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import type { CommandContext } from './command-context.ts';
+import type { PolicyFlags } from './commands/seal-policy.ts';
 import type { HomeFlags } from './home-folder.ts';
 import { homeOption } from './shared-options.ts';
 
@@ -25,5 +26,45 @@ export function addSeal(program: Command, context: CommandContext, ended: Ended)
     .action(async (flags: HomeFlags) => {
       const { sealStatus } = await import('./commands/seal-status.ts');
       ended(await sealStatus(context, flags));
+    });
+  seal
+    .command('policy')
+    .summary('what becomes of an engine that tries to get out')
+    .description(
+      'Shows or sets what becomes of an engine that tries to get out, and whether a cluster whose monitors do not see serves. Kept, and an event of the log.',
+    )
+    .addOption(homeOption())
+    .addOption(
+      new Option(
+        '--violations <policy>',
+        'report: refused and recorded; quarantine (at first): what aims outside, at programs, at files to write or at monitors stops the engine, and its deployment is not started again; kill-cluster: and every other deployment with it',
+      ).choices(['report', 'quarantine', 'kill-cluster']),
+    )
+    .addOption(
+      new Option(
+        '--when-blind <policy>',
+        'serve, or refuse (at first) while attempts might go unseen',
+      ).choices(['serve', 'refuse']),
+    )
+    .addHelpText(
+      'after',
+      '\nExamples:\n  minikeep seal policy\n  minikeep seal policy --violations kill-cluster',
+    )
+    .action(async (flags: PolicyFlags) => {
+      const { sealPolicy } = await import('./commands/seal-policy.ts');
+      ended(await sealPolicy(context, flags));
+    });
+  seal
+    .command('lift')
+    .summary('let a deployment in quarantine be started again')
+    .description(
+      'Ends the quarantine of a deployment whose engine tried to get out. It starts nothing, and it is an event of the log.',
+    )
+    .argument('<name>', 'the deployment')
+    .addOption(homeOption())
+    .addHelpText('after', '\nExamples:\n  minikeep seal lift r1')
+    .action(async (name: string, flags: HomeFlags) => {
+      const { sealLift } = await import('./commands/seal-policy.ts');
+      ended(await sealLift(context, name, flags));
     });
 }

@@ -30,6 +30,19 @@ export const DEFAULT_SANDBOX_LIMITS: SandboxLimits = {
   reports_per_kind_max: 5,
 };
 
+/** `strike`: what aims outside, at programs, at files to write or at monitors ends the process. */
+export type StrikePolicy = 'record' | 'strike';
+
+/** Why a process was struck, and what it had in its hands then: no contents. */
+export interface Struck {
+  readonly kind: ViolationKind;
+  readonly operation: string;
+  /** Its memory map; empty where the system does not tell. */
+  readonly mapped: readonly string[];
+  /** Its descriptors. */
+  readonly open: readonly string[];
+}
+
 export interface SandboxSpec {
   readonly purpose: SandboxPurpose;
   /** JavaScript file (one bundle) that the sandbox's own Node runs. */
@@ -43,6 +56,8 @@ export interface SandboxSpec {
   /** Folder of the engine libraries; its files are listed one by one, never allowed as a folder. */
   readonly library_dir?: string;
   readonly limits?: Partial<SandboxLimits>;
+  /** Default: record. Never for a canary, whose attempts are expected. */
+  readonly policy?: StrikePolicy;
   /** Extra environment; the process gets nothing of ours besides it. */
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -90,6 +105,8 @@ export interface SandboxExit {
   readonly violations: number;
   /** Bounded, escaped tail of the process's stderr. */
   readonly stderr_tail: string;
+  /** The policy stopped it. */
+  readonly struck?: Struck;
 }
 
 export interface Sandbox {

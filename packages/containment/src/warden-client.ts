@@ -171,6 +171,7 @@ export async function launchUnder(host: WardenHost, spec: SandboxSpec): Promise<
     ...(spec.library_dir === undefined ? {} : { library_dir: path.resolve(spec.library_dir) }),
     env: spec.env ?? {},
     limits,
+    policy: spec.purpose === 'canary' ? ('record' as const) : (spec.policy ?? 'record'),
     agent_pid: process.pid,
   };
   warden.send({ type: 'start', job });

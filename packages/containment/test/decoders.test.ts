@@ -142,6 +142,7 @@ describe('every call, with any arguments and any memory', () => {
       {
         arch: X64,
         purpose,
+        policy: 'record',
         files: new FileTable([]),
         program: '/node',
         entry: '/engine.mjs',

@@ -14,6 +14,8 @@ import type { Models } from './models.ts';
 import { PieceOrigin } from './piece-origin.ts';
 import { NodeLink, type Greeting } from './node-link.ts';
 import { leastSealed } from './seal/least.ts';
+import { Policies, type PolicyStore } from './seal/policies.ts';
+import { Quarantining } from './seal/quarantining.ts';
 import { Seal, type SealOptions } from './seal/seal.ts';
 import { ResultStreams } from './result-streams.ts';
 import { planPlaced, shapeOf, type PlanningOptions } from './reconcile/plans.ts';
@@ -42,7 +44,10 @@ export interface ClusterOptions {
   readonly greeting?: Greeting;
   /** A node obeys another coordinator. */
   onDisobeyed?(error: MinikeepError): void;
+  /** What went wrong beside the way of any request; for the log. */
+  readonly onFault?: (what: string, thrown: unknown) => void;
   readonly seal: Omit<SealOptions, 'nodes'>;
+  readonly policyStore?: PolicyStore;
   /** Where the last stage sends results, the best first; known once the coordinator listens. */
   addressesFor(node: string): readonly string[];
 }
@@ -66,6 +71,8 @@ export class Cluster {
   readonly results = new ResultStreams();
   readonly violations = new ViolationLog();
   readonly seal: Seal;
+  readonly policies: Policies;
+  readonly #quarantining: Quarantining;
   /** Deployments that are kept: wanted, whatever is restarted. */
   readonly reconciler: Reconciler;
   readonly #store: WantedStore;
@@ -76,6 +83,13 @@ export class Cluster {
 
   constructor(options: ClusterOptions) {
     this.#options = options;
+    this.policies = new Policies(options.policyStore);
+    this.#quarantining = new Quarantining({
+      policies: this.policies,
+      names: () => this.#names(),
+      takeDown: (name) => this.takeDown(name),
+      onFault: options.onFault ?? (() => {}),
+    });
     this.seal = new Seal({ nodes: () => this.nodes, ...options.seal });
     this.library = new ModelLibrary(options.cacheFolder);
     this.#store = options.store ?? memoryStore();
@@ -83,6 +97,7 @@ export class Cluster {
       store: this.#store,
       node: (name) => this.nodes.find((node) => node.name === name),
       isOther: (name) => this.#deployments.has(name) && !this.reconciler.keeps(name),
+      onFault: (name, error) => this.#quarantining.refused(name, error),
       make: (made) => this.#make(made),
       forget: (deployment) => this.#forget(deployment),
       plan: (placement, signal) => planPlaced(placement, this.planning, signal),
@@ -110,7 +125,10 @@ export class Cluster {
       name,
       addresses,
       credentials,
+      policies: this.policies,
       onEvent: (event) => {
+        if (event.$case === 'engineExit' && event.value.struck !== undefined)
+          this.#quarantining.strike(name, event.value.deployment, event.value.struck);
         if (event.$case === 'violation') this.violations.add(reportedBy(name, event.value));
         for (const deployment of this.#deployments.values()) deployment.nodeEvent(link, event);
       },
@@ -190,12 +208,15 @@ export class Cluster {
 
   /** A deployment for one request; one that is kept may be waited for. Throws why it can't be served. */
   async lease(name: string, signal: AbortSignal): Promise<Lease> {
+    this.policies.assertFree(name);
+    this.policies.assertServing(this.sealed());
     if (this.reconciler.keeps(name)) return this.reconciler.lease(name, signal);
     return { deployment: this.deployment(name), release: () => {} };
   }
 
   /** Throws `deployment.exists` when something of that name is up that is not kept. */
   checkFree(name: string): void {
+    this.policies.assertFree(name);
     const before = this.#deployments.get(name);
     if (before !== undefined && !before.over && !this.reconciler.keeps(name)) throw exists(name);
   }

@@ -141,7 +141,9 @@ async function run(
     for await (const { event } of runCanaries(walled, signal))
       if (event?.$case === 'report') {
         tell({ $case: 'canary', value: event.value });
-        if (!event.value.passed) throw canaryFailed(event.value.node);
+        const { passed, blind, node } = event.value;
+        if (!passed && !(blind && cluster.policies.whenBlind === 'serve'))
+          throw canaryFailed(node, blind);
       }
   }
   if (request.keep && request.runCanary) {
@@ -206,12 +208,16 @@ async function checkNode(node: NodeLink, version: string): Promise<void> {
   );
 }
 
-function canaryFailed(node: string): MinikeepError {
+function canaryFailed(node: string, blind: boolean): MinikeepError {
   return new MinikeepError(
-    'canary.failed',
-    `the canary on node ${node} found a way out, or was not seen`,
+    blind ? 'canary.blind' : 'canary.failed',
+    blind
+      ? `the canary on node ${node} was refused everything, but not all of it was seen`
+      : `the canary on node ${node} found a way out`,
     {
-      next: 'Run `minikeep canary` to see which attempt; nothing was loaded.',
+      next: blind
+        ? 'Run `minikeep canary` to see which attempt; nothing was loaded. To serve all the same, said to be blind everywhere: minikeep seal policy --when-blind serve'
+        : 'Run `minikeep canary` to see which attempt; nothing was loaded.',
       exitCode: EXIT.checkFailed,
       details: { node },
     },

@@ -246,7 +246,7 @@ export class Deployment {
       if (event.$case === 'pipelineFault') this.#streamBroke(streamLost(place, event.value));
       else this.#pipeline?.stepFailed(event.value.step, stepFailed(place, event.value));
     } else if (!event.value.unexpected) return;
-    else if (event.value.kind === EngineKind.ENGINE_KIND_TEXT)
+    else if (event.value.kind === EngineKind.ENGINE_KIND_TEXT && event.value.struck === undefined)
       this.#textEngine?.died(textEngineDied(node.name, howItEnded(event.value)));
     else this.fail(engineDied(place, event.value));
   }

@@ -52,6 +52,7 @@ import { enrolmentService, membershipService } from './membership/services.ts';
 import { operatorService } from './operator-service.ts';
 import { recordOwn } from './own-violations.ts';
 import { tryHourly } from './seal/hourly.ts';
+import { homePolicies } from './seal/home-policies.ts';
 import { sealStatusService } from './seal/service.ts';
 import { homeStore } from './reconcile/home-store.ts';
 import type { RunningCoordinator } from './coordinator.ts';
@@ -172,6 +173,8 @@ async function open(
     nodes: state.read(readNodes).map(({ name, addresses: known }) => ({ name, addresses: known })),
     credentials,
     cacheFolder: libraryFolder(home.folder),
+    policyStore: homePolicies(state),
+    onFault: (what, thrown) => log('error', what, { error: String(thrown) }),
     seal: {
       connectList: connectListMessage(guarding),
       proofWanted: true,

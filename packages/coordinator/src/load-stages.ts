@@ -8,7 +8,7 @@ const STARTS_MAX = 2;
 
 export interface EngineToLoad {
   readonly node: NodeLink;
-  readonly request: LoadRequest;
+  readonly request: Omit<LoadRequest, 'policy'>;
   /** Weighs its progress. */
   readonly bytes: number;
 }
@@ -54,7 +54,10 @@ async function loadOne(
   onProgress: (fraction: number) => void,
   signal: AbortSignal,
 ): Promise<EngineReady> {
-  for await (const { event } of node.agent.load(request, { signal })) {
+  for await (const { event } of node.agent.load(
+    { ...request, policy: node.violationPolicy },
+    { signal },
+  )) {
     if (event?.$case === 'progress') onProgress(event.value.fraction);
     if (event?.$case === 'ready') {
       onProgress(1);

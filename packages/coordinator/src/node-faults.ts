@@ -1,7 +1,7 @@
 /** What a node's event means for a deployment: the one error that names node and stage, or nothing. */
 import { EXIT, MinikeepError } from '@minikeep/protocol';
 import { fromErrorDetail } from '@minikeep/protocol/rpc';
-import type { EngineExit, PipelineFault, StepFault } from '@minikeep/protocol/v1';
+import type { EngineExit, PipelineFault, StepFault, Struck } from '@minikeep/protocol/v1';
 import { stageName, type StageOnNode } from './diagnose.ts';
 
 export interface Place {
@@ -25,6 +25,7 @@ export function nodeLost(place: Place, why: MinikeepError): MinikeepError {
 }
 
 export function engineDied(place: Place, exit: EngineExit): MinikeepError {
+  if (exit.struck !== undefined) return stopped(place, exit.struck);
   const how =
     exit.reason !== ''
       ? exit.reason
@@ -38,6 +39,18 @@ export function engineDied(place: Place, exit: EngineExit): MinikeepError {
     {
       next: 'Deploy again; if it happens again, see `minikeep violations` and the memory of that node.',
       details: { ...detailsOf(place), signal: exit.signal, violations: exit.violations },
+    },
+  );
+}
+
+function stopped(place: Place, { kind, operation }: Struck): MinikeepError {
+  return new MinikeepError(
+    'deployment.quarantined',
+    `the engine of ${stageName(place.stage, place.index)} tried to get out and was stopped (${kind}: ${operation})`,
+    {
+      next: 'It is not started again. See what it tried: minikeep events',
+      exitCode: EXIT.denied,
+      details: detailsOf(place),
     },
   );
 }

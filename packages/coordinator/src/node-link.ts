@@ -32,7 +32,9 @@ import {
   type HelloResponse,
   type WatchRequest,
   type WatchResponse,
+  type ViolationPolicy,
 } from '@minikeep/protocol/v1';
+import type { Policies } from './seal/policies.ts';
 
 const RETRY_MS_MIN = 250;
 const RETRY_MS_MAX = 5_000;
@@ -65,6 +67,7 @@ export interface NodeLinkOptions {
   /** host:port, the likeliest first; empty while the node has not been heard of. */
   readonly addresses: readonly string[];
   readonly credentials: CredentialPems;
+  readonly policies: Policies;
   onEvent(event: NodeEvent): void;
   /** The node is there, and whatever happens on it from now on is heard. */
   onUp?(): void;
@@ -194,6 +197,11 @@ export class NodeLink {
   /** A newer result than the greeting's. */
   checked(result: ModelCheck | undefined): void {
     this.#modelCheck = result;
+  }
+
+  /** What becomes of its engines when they try to get out. */
+  get violationPolicy(): ViolationPolicy {
+    return this.#options.policies.violationPolicy;
   }
 
   get heartbeat(): Heartbeat | undefined {

@@ -5,5 +5,6 @@ export * from './home.ts';
 export * from './key-files.ts';
 export * from './limits.ts';
 export * from './membership.ts';
+export * from './policies.ts';
 export * from './settings.ts';
 export * from './state.ts';

@@ -97,4 +97,20 @@ export const MIGRATIONS: readonly string[] = [
   CREATE TRIGGER events_kept BEFORE DELETE ON events
     BEGIN SELECT RAISE(ABORT, 'the event log is append-only'); END;
   `,
+  `
+  -- What the operator decided for the whole cluster, by name (policies.ts).
+  CREATE TABLE policies (
+    name TEXT PRIMARY KEY ${NAME_CHECK('name')},
+    value TEXT NOT NULL ${NAME_CHECK('value')}
+  ) STRICT, WITHOUT ROWID;
+
+  -- Deployments of which an engine tried to get out: none is started again before somebody says so.
+  CREATE TABLE quarantined (
+    deployment TEXT PRIMARY KEY ${NAME_CHECK('deployment')},
+    at_ms INTEGER NOT NULL,
+    node TEXT NOT NULL ${NAME_CHECK('node')},
+    kind TEXT NOT NULL ${NAME_CHECK('kind')},
+    operation TEXT NOT NULL ${NAME_CHECK('operation')}
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];

@@ -1,7 +1,11 @@
 /** `minikeep run --home DIR`: a model that is up on a cluster answers. */
 import { modelDigest, openModel } from '@minikeep/gguf';
 import { EXIT, MinikeepError } from '@minikeep/protocol';
-import { DeploymentState, type DeploymentStatus } from '@minikeep/protocol/v1';
+import {
+  DeploymentState,
+  SealStatusServiceDefinition,
+  type DeploymentStatus,
+} from '@minikeep/protocol/v1';
 import type { CommandContext } from '../command-context.ts';
 import { typedPath } from '../home-folder.ts';
 import { EMBEDDED_MODEL, knownModels, looksLikePath, modelAndPrompt } from '../models.ts';
@@ -10,6 +14,7 @@ import { Progress } from '../progress.ts';
 import { readPrompt } from '../prompt-input.ts';
 import { answerOnce, checkChat, promptOf, samplingOf } from './ask.ts';
 import { chat } from './chat.ts';
+import { quarantineText } from '../quarantine-text.ts';
 import type { RunFlags } from './ready.ts';
 
 /** What `up` decided; asking can't change it. */
@@ -36,6 +41,8 @@ export async function runOnCluster(
     ]);
     const asked = modelAndPrompt(first, second, known);
     if (asked.prompt === undefined) checkChat(context, flags);
+    if (asked.model !== undefined && !deployments.some(({ name }) => name === asked.model))
+      await assertNotQuarantined(asked.model, connection, signal);
     const deployment = chosen(asked.model, deployments, known, connection);
     if (flags.mode === 'fast') throw decidedByUp('mode');
     const { name, stages } = deployment;
@@ -54,6 +61,21 @@ export async function runOnCluster(
     }
     return EXIT.ok;
   });
+}
+
+/** Throws `deployment.quarantined`: it is not just down. */
+async function assertNotQuarantined(
+  name: string,
+  { service }: OperatorConnection,
+  signal: AbortSignal,
+): Promise<void> {
+  const { quarantined } = await service(SealStatusServiceDefinition).sealStatus({}, { signal });
+  const found = quarantined.find(({ deployment }) => deployment === name);
+  if (found !== undefined)
+    throw new MinikeepError('deployment.quarantined', quarantineText(found), {
+      next: 'See what it tried: minikeep events',
+      exitCode: EXIT.denied,
+    });
 }
 
 function chosen(

@@ -12,6 +12,7 @@ import {
 import type { CommandContext } from '../command-context.ts';
 import type { HomeFlags } from '../home-folder.ts';
 import { withOperator } from '../operator-connection.ts';
+import { quarantineText } from '../quarantine-text.ts';
 import { safeLine } from '../safe-text.ts';
 
 export async function sealStatus({ terminal }: CommandContext, flags: HomeFlags): Promise<number> {
@@ -34,6 +35,11 @@ export async function sealStatus({ terminal }: CommandContext, flags: HomeFlags)
     }
     const { connectList } = status;
     await terminal.line(`The coordinator's connect list: ${listText(connectList?.state)}`);
+    const { policies } = status;
+    await terminal.line(
+      `Policy: violations ${policies?.violations ?? 'unknown'}, when blind ${policies?.whenBlind ?? 'unknown'}`,
+    );
+    for (const each of status.quarantined) terminal.note(safeLine(quarantineText(each), 400));
     for (const { node, what } of status.reasons)
       terminal.note(safeLine(`${node === '' ? 'coordinator' : node}: ${what}`, 400));
     return EXIT.ok;
@@ -82,6 +88,17 @@ function document(status: SealStatusResponse) {
     violations: status.violations,
     reasons: status.reasons.map(reasonDocument),
     coordinator: { connect_list: listText(status.connectList?.state) },
+    policies: {
+      violations: status.policies?.violations ?? null,
+      when_blind: status.policies?.whenBlind ?? null,
+    },
+    quarantined: status.quarantined.map(({ deployment, atSeconds, node, kind, operation }) => ({
+      deployment,
+      at: new Date(atSeconds * 1000).toISOString(),
+      node,
+      kind,
+      operation,
+    })),
     nodes: status.nodes.map((node) => nodeDocument(node)),
   };
 }

@@ -1,9 +1,14 @@
 /** `minikeep status`: the cluster in a few lines. */
 import { EXIT } from '@minikeep/protocol';
-import { DeploymentState, type DeploymentStatus } from '@minikeep/protocol/v1';
+import {
+  DeploymentState,
+  SealStatusServiceDefinition,
+  type DeploymentStatus,
+} from '@minikeep/protocol/v1';
 import type { CommandContext } from '../command-context.ts';
 import type { HomeFlags } from '../home-folder.ts';
 import { withOperator } from '../operator-connection.ts';
+import { quarantineText } from '../quarantine-text.ts';
 import { safeLine } from '../safe-text.ts';
 import { sealName } from '@minikeep/protocol/rpc';
 
@@ -17,8 +22,9 @@ const STATES: ReadonlyMap<DeploymentState, string> = new Map([
 ]);
 
 export async function status({ terminal }: CommandContext, flags: HomeFlags): Promise<number> {
-  return withOperator(flags, async ({ operator }) => {
+  return withOperator(flags, async ({ operator, service }) => {
     const found = await operator.status({});
+    const { quarantined } = await service(SealStatusServiceDefinition).sealStatus({});
     const up = found.nodes.filter((node) => node.reachable);
     if (flags.json === true) {
       await terminal.json({
@@ -31,6 +37,7 @@ export async function status({ terminal }: CommandContext, flags: HomeFlags): Pr
         nodes_up: up.length,
         nodes: found.nodes.length,
         deployments: found.deployments.map(deploymentDocument),
+        quarantined: quarantined.map(({ deployment }) => deployment),
       });
       return EXIT.ok;
     }
@@ -42,7 +49,8 @@ export async function status({ terminal }: CommandContext, flags: HomeFlags): Pr
         await terminal.line(
           safeLine(`  ${node.node} is away: ${node.error?.message ?? 'not heard of yet'}`, 400),
         );
-    if (found.deployments.length === 0)
+    for (const each of quarantined) await terminal.line(safeLine(`  ${quarantineText(each)}`, 400));
+    if (found.deployments.length === 0 && quarantined.length === 0)
       await terminal.line('Nothing is up. See `minikeep model list`, then: minikeep up NAME');
     for (const deployment of found.deployments) {
       await terminal.line(

@@ -7,14 +7,16 @@
 import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { MinikeepError } from '@minikeep/protocol';
-import type { Violation } from '../sandbox.ts';
+import type { Struck, Violation } from '../sandbox.ts';
 import type { Attempt } from '../warden/attempt.ts';
 import type { FromWarden, WardenJob } from '../warden/control.ts';
 import { escapeBytes } from '../warden/escape.ts';
 import { STDERR_TAIL_BYTES } from '../warden/limits.ts';
+import { NOTHING_SEEN } from '../warden/last-look.ts';
 import { nodeOptions } from '../warden/node-options.ts';
 import { Recorder, type RefusedBy } from '../warden/recorder.ts';
 import type { Supervised } from '../warden/serve.ts';
+import { Strike } from '../warden/strike.ts';
 import type { Commands } from './commands.ts';
 import { guard } from './guard.ts';
 import { isKnownAtStart } from './known.ts';
@@ -111,6 +113,8 @@ export async function supervise(job: WardenJob, parts: SuperviseParts): Promise<
     gpu: job.purpose !== 'text',
   });
   const recorder = new Recorder(job.instance, job.purpose, job.limits, () => Date.now() / 1000);
+  const strike = new Strike(job.policy, () => performance.now());
+  let struck: Struck | undefined;
   let reason = '';
   let phase: 'start' | 'sealed' = 'start';
   let end: (why: string) => void = () => undefined;
@@ -125,8 +129,14 @@ export async function supervise(job: WardenJob, parts: SuperviseParts): Promise<
     });
   const record = (attempt: Attempt, refusedBy: RefusedBy, times = 1): void => {
     for (let i = 0; i < Math.min(times, job.limits.violations_max); i += 1) {
-      const { violation, stop } = recorder.record(attempt, refusedBy);
+      const last = strike.on(attempt) === 'strike';
+      const { violation, stop } = recorder.record(attempt, refusedBy, last);
       if (violation !== undefined) send(violation, refusedBy === 'seatbelt');
+      if (last) {
+        const { kind, operation } = attempt;
+        struck ??= { kind, operation, ...NOTHING_SEEN };
+        return kill(`it was stopped because of what it tried (${kind}: ${operation})`);
+      }
       if (stop) return kill(`stopped after ${recorder.total} refused attempts`);
     }
   };
@@ -193,6 +203,7 @@ export async function supervise(job: WardenJob, parts: SuperviseParts): Promise<
         reason,
         violations: recorder.total,
         stderr_tail: escapeBytes(stderr, STDERR_TAIL_BYTES),
+        ...(struck === undefined ? {} : { struck }),
       },
     });
   });

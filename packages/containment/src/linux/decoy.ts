@@ -1,6 +1,7 @@
 /**
- * Sockets for the canary: so that the record says where an attempt was going, the program gets an unconnected Unix
- * socket instead of a network one, for a few calls and a short time. Nothing can leave through it.
+ * Decoys, for the canary and for an engine that is about to be struck: so that the record says where an attempt was
+ * going, the program gets an unconnected Unix socket instead of a network one, for a few calls and a short time. Nothing
+ * can leave through it.
  */
 import { type Decision, ERRNO, fails, returns } from '../warden/attempt.ts';
 import { ADDRESS_BYTES_MAX, DNS_BYTES_MAX } from '../warden/limits.ts';
@@ -106,16 +107,18 @@ export function refuseSocketCall(
 export class Decoys {
   readonly #arch: Arch;
   readonly #now: () => number;
+  readonly #quiet: boolean;
   #byFd = new Map<number, Decoy>();
   #made = 0;
 
-  /** `now` in milliseconds. */
-  constructor(arch: Arch, now: () => number) {
+  /** `now` in milliseconds. `quiet`: only what is done with a decoy is an attempt, not asking for one. */
+  constructor(arch: Arch, now: () => number, quiet: boolean) {
     this.#arch = arch;
     this.#now = now;
+    this.#quiet = quiet;
   }
 
-  /** The canary's socket calls; undefined: refuse as in production. */
+  /** Socket calls; undefined: refuse as in production. */
   decide(call: string, args: readonly bigint[], memory: ReadableMemory): Decision | undefined {
     if (call === 'socket') return this.#make(args);
     const decoy = this.#byFd.get(low(args[0]) | 0);
@@ -126,7 +129,7 @@ export class Decoys {
       const { port, text } = addressAt(memory, args[1], length);
       // The question comes next, on this socket: say yes, so that it is asked.
       if (port !== undefined && DNS_PORTS.includes(port))
-        return returns(0, { kind: 'dns', operation: call, target: text });
+        return returns(0, { kind: 'dns', operation: call, target: text, played: true });
     }
     return undefined;
   }
@@ -153,6 +156,15 @@ export class Decoys {
     const given = (engineFd: number): void => {
       this.#byFd.set(engineFd, { family, type, since_ms: this.#now(), calls: 0 });
     };
-    return { answer: { do: 'descriptor', fd, close_on_exec: (flags & SOCK_CLOEXEC) !== 0, given } };
+    const answer = {
+      do: 'descriptor',
+      fd,
+      close_on_exec: (flags & SOCK_CLOEXEC) !== 0,
+      given,
+    } as const;
+    if (this.#quiet) return { answer };
+    const target = socketName(family, low(args[1]), low(args[2]));
+    const kind = family === AF_UNIX ? 'ipc' : 'network';
+    return { answer, attempt: { kind, operation: 'socket', target, played: true } };
   }
 }

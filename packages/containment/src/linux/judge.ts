@@ -2,7 +2,7 @@
  * Decides each notification: let go on (registers only), answer from the warden's own knowledge, or refuse and name.
  * Everything that the engine controls comes in through `args` and `memory`; nothing here trusts it.
  */
-import type { SandboxPurpose } from '../sandbox.ts';
+import type { SandboxPurpose, StrikePolicy } from '../sandbox.ts';
 import { type Attempt, CONTINUE, type Decision, ERRNO, fails, returns } from '../warden/attempt.ts';
 import { type Arch, syscallNames } from './arch.ts';
 import { Decoys, refuseSocketCall } from './decoy.ts';
@@ -19,6 +19,7 @@ import { ThreadGate } from './threads.ts';
 export interface JudgeOptions {
   readonly arch: Arch;
   readonly purpose: SandboxPurpose;
+  readonly policy: StrikePolicy;
   readonly files: FileTable;
   readonly program: string;
   readonly entry: string;
@@ -61,7 +62,7 @@ export class Judge {
     this.#o = options;
     this.#names = syscallNames(options.arch);
     this.#programFd = programFd;
-    this.#decoys = new Decoys(options.arch, options.now);
+    this.#decoys = new Decoys(options.arch, options.now, options.purpose === 'canary');
     this.#threads = new ThreadGate({
       threads_max: options.threads_max,
       live: () => options.engine.liveThreads(),
@@ -112,7 +113,7 @@ export class Judge {
     if (path !== undefined) return path;
     const known = this.#known(call, args);
     if (known !== undefined) return known;
-    if (this.#o.purpose === 'canary') {
+    if (this.#o.purpose === 'canary' || this.#o.policy === 'strike') {
       const played = this.#decoys.decide(call, args, memory);
       if (played !== undefined) return played;
     }

@@ -33,6 +33,8 @@ export interface ServeOptions {
 export interface Serving {
   /** Notifications answered so far. */
   readonly count: () => number;
+  /** The engine's memory map now; empty before it runs. */
+  readonly maps: () => string;
   readonly close: () => void;
 }
 
@@ -110,5 +112,6 @@ export function serve(options: ServeOptions): Serving {
     }
   };
   const watch = watchReadable(listener.fd, burst);
-  return { count: () => count, close };
+  const maps = (): string => (closed ? '' : (memory?.maps().toString('latin1') ?? ''));
+  return { count: () => count, maps, close };
 }

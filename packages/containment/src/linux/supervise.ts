@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { Socket } from 'node:net';
 import path from 'node:path';
-import type { SandboxExit } from '../sandbox.ts';
+import type { SandboxExit, Struck } from '../sandbox.ts';
 import type { Attempt } from '../warden/attempt.ts';
 import type { FromWarden, WardenJob } from '../warden/control.ts';
 import { escapeBytes, escapeTail } from '../warden/escape.ts';
@@ -10,16 +10,19 @@ import { STDERR_TAIL_BYTES } from '../warden/limits.ts';
 import { nodeOptions } from '../warden/node-options.ts';
 import { Recorder, type RefusedBy } from '../warden/recorder.ts';
 import type { Supervised } from '../warden/serve.ts';
+import { Strike } from '../warden/strike.ts';
 import { hostArch } from './arch.ts';
 import { FileTable } from './files.ts';
 import { machineUidCandidates } from './identity.ts';
 import { Judge } from './judge.ts';
 import { handshake, type OnStep, startLauncher } from './launcher-client.ts';
+import { lastLook } from './last-look.ts';
 import { libraryClosure, LOADER_CACHE } from './libraries.ts';
 import { CRASH_SIGNALS, SIGABRT } from './rules.ts';
 import { serve, type Serving } from './serve.ts';
 
 const FOLD_MS = 1_000;
+const STRIKE_LOOK_MS = 100;
 const CRASH_NAMES: Readonly<Record<number, string>> = {
   4: 'SIGILL',
   5: 'SIGTRAP',
@@ -105,10 +108,21 @@ export async function supervise(
     if (reason === '') reason = why;
     child.kill('SIGKILL');
   };
+  const strike = new Strike(job.policy, () => performance.now());
+  let struck: Struck | undefined;
+  const stopBecauseOf = ({ kind, operation }: Attempt): void => {
+    if (struck !== undefined) return;
+    // It stands still while it is looked at.
+    child.kill('SIGSTOP');
+    struck = { kind, operation, ...lastLook(launched.pid, () => serving.maps()) };
+    kill(`it was stopped because of what it tried (${kind}: ${operation})`);
+  };
   const record = (attempt: Attempt, refusedBy?: RefusedBy): void => {
-    const { violation, stop } = recorder.record(attempt, refusedBy);
+    const last = strike.on(attempt) === 'strike';
+    const { violation, stop } = recorder.record(attempt, refusedBy, last);
     if (violation !== undefined) report({ type: 'violation', violation });
-    if (stop) kill(`stopped after ${recorder.total} refused attempts`);
+    if (last) stopBecauseOf(attempt);
+    else if (stop) kill(`stopped after ${recorder.total} refused attempts`);
   };
   const engine = {
     pid: launched.pid,
@@ -120,6 +134,7 @@ export async function supervise(
     {
       arch,
       purpose: job.purpose,
+      policy: job.policy,
       files: table,
       program: process.execPath,
       entry: job.entry,
@@ -154,9 +169,13 @@ export async function supervise(
   const folding = setInterval(() => {
     for (const violation of recorder.flush('pause')) report({ type: 'violation', violation });
   }, FOLD_MS);
+  const striking = setInterval(() => {
+    if (strike.due() && strike.pending !== undefined) stopBecauseOf(strike.pending);
+  }, STRIKE_LOOK_MS);
 
   const ended = exited.then(({ code, signal }) => {
     clearInterval(folding);
+    clearInterval(striking);
     serving.close();
     const crash = reason === '' ? crashOf(code, signal) : undefined;
     if (crash !== undefined)
@@ -176,6 +195,7 @@ export async function supervise(
       reason,
       violations: recorder.total,
       stderr_tail: escapeTail(stderrTail(), STDERR_TAIL_BYTES),
+      ...(struck === undefined ? {} : { struck }),
     };
     report({ type: 'exit', exit });
   });

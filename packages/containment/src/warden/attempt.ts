@@ -6,6 +6,8 @@ export interface Attempt {
   readonly operation: string;
   /** Escaped. */
   readonly target: string;
+  /** Answered with a decoy: more of it is to come. */
+  readonly played?: true;
 }
 
 /** What the engine's thread gets. */

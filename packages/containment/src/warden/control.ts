@@ -8,6 +8,7 @@ import type {
   SandboxLimits,
   SandboxPurpose,
   SandboxSupport,
+  StrikePolicy,
   Violation,
 } from '../sandbox.ts';
 import { CONTROL_LINE_BYTES_MAX } from './limits.ts';
@@ -21,6 +22,7 @@ export interface WardenJob {
   readonly library_dir?: string;
   readonly env: Readonly<Record<string, string>>;
   readonly limits: SandboxLimits;
+  readonly policy: StrikePolicy;
   readonly agent_pid: number;
 }
 

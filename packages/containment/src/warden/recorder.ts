@@ -60,13 +60,14 @@ export class Recorder {
     return this.#total;
   }
 
-  record(attempt: Attempt, refusedBy: RefusedBy = this.#by): Recorded {
+  /** `last`: the process is stopped because of it, so it is told whatever was told before. */
+  record(attempt: Attempt, refusedBy: RefusedBy = this.#by, last = false): Recorded {
     this.#total++;
     const key = `${attempt.kind} ${attempt.operation}`;
     const tally = this.#tallies.get(key) ?? { attempt, lines: 0, folded: 0, total: 0 };
     this.#tallies.set(key, tally);
     tally.total++;
-    const stop = this.#total >= this.#limits.violations_max;
+    const stop = last || this.#total >= this.#limits.violations_max;
     const room =
       tally.lines < this.#limits.reports_per_kind_max && this.#bytes < recordBytesMax(this.#limits);
     if (!room && !stop) {

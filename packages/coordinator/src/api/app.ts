@@ -60,6 +60,9 @@ export function apiApp(
       );
     if (context.req.header('origin') !== undefined)
       throw new ApiError(403, 'origin_refused', 'web pages may not ask this server');
+    await next();
+  });
+  app.use('/v1/*', async (context, next) => {
     context.header('x-minikeep-sealed', sealName(cluster.sealed()));
     await next();
   });

@@ -36,6 +36,8 @@ export interface ReconcilerOptions extends Omit<
 > {
   readonly store: WantedStore;
   node(name: string): NodeLink | undefined;
+  /** Why an epoch broke, or could not begin. */
+  onFault(name: string, error: MinikeepError): void;
   /** Deployments that are not kept, and none of this business. */
   isOther(name: string): boolean;
 }
@@ -69,8 +71,10 @@ export class Reconciler {
       onPlaced: ({ name, epoch, placement }) =>
         this.#feed({ type: 'placed', name, epoch, placement }),
       onReady: (name, epoch) => this.#feed({ type: 'ready', name, epoch }),
-      onFailed: (name, epoch, error, fault) =>
-        this.#feed({ type: 'failed', name, epoch, error, fault }),
+      onFailed: (name, epoch, error, fault) => {
+        this.#feed({ type: 'failed', name, epoch, error, fault });
+        options.onFault(name, error);
+      },
     });
   }
 

@@ -49,11 +49,15 @@ export class Seal {
     return verdictOf({ nodes: asked.map(factsOf), connectList, proofWanted });
   }
 
-  status(violations: number): SealStatusResponse {
+  /** `sealed`: with what deployments say of themselves. */
+  status(
+    sealed: SealLevel,
+    violations: number,
+  ): Omit<SealStatusResponse, 'policies' | 'quarantined'> {
     const { nodes, connectList } = this.#options;
-    const { level, reasons } = this.verdict();
+    const { reasons } = this.verdict();
     return {
-      sealed: level,
+      sealed,
       wanted: SealLevel.SEAL_LEVEL_ENGINE,
       reasons: [...reasons],
       connectList,

@@ -33,6 +33,8 @@ export interface StartEngine {
   /** The folder of the programs; where this program itself lies unless given. */
   readonly programs?: string;
   readonly limits?: SandboxSpec['limits'];
+  /** What becomes of it when it tries what it may not; default: it is recorded. */
+  readonly policy?: SandboxSpec['policy'];
 }
 
 /** The folder with engine.mjs and lib/: beside this bundle, or dist/ when run from source. */
@@ -70,6 +72,7 @@ export async function startEngine(options: StartEngine): Promise<EngineClient> {
     library_dir: path.join(programs, 'lib'),
     env: { GGML_NO_BACKTRACE: '1' },
     ...(options.limits === undefined ? {} : { limits: options.limits }),
+    ...(options.policy === undefined ? {} : { policy: options.policy }),
   });
   const start = new Start(options.onEvent ?? (() => {}));
   const link = new EngineLink(sandbox, start.onEvent, start.milestones);

@@ -50,6 +50,7 @@ export {
 export {
   ExactMode,
   SealLevel,
+  ViolationPolicy,
   ConnectListState,
   ErrorDetail,
   ErrorDetail_DetailsEntry,
@@ -185,8 +186,13 @@ export {
   type PieceServiceClient,
 } from './minikeep/v1/pieces.ts';
 export {
+  SetPolicyRequest,
+  SetPolicyResponse,
+  LiftQuarantineRequest,
+  LiftQuarantineResponse,
   SealStatusRequest,
   SealStatusResponse,
+  Quarantined,
   SealReason,
   NodeSeal,
   SealStatusServiceDefinition,
@@ -199,6 +205,7 @@ export {
   WatchResponse,
   Heartbeat,
   EngineExit,
+  Struck,
   EngineLog,
   StepFault,
   PipelineFault,

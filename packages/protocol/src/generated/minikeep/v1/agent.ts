@@ -16,6 +16,7 @@ import {
   ModelCheck,
   RevocationList,
   SandboxSupport,
+  ViolationPolicy,
 } from "./common.ts";
 import { MeasureRequest, MeasureResponse, NodeSpeed } from "./node_checks.ts";
 import { WatchRequest, WatchResponse } from "./watch.ts";
@@ -167,6 +168,7 @@ export interface LoadRequest {
   deployment: string;
   epoch: number;
   engine: { $case: "stage"; value: LoadStage } | { $case: "text"; value: LoadText } | undefined;
+  policy: ViolationPolicy;
 }
 
 export interface LoadStage {
@@ -1764,7 +1766,7 @@ export const AllowPiecesResponse: MessageFns<AllowPiecesResponse> = {
 };
 
 function createBaseLoadRequest(): LoadRequest {
-  return { deployment: "", epoch: 0, engine: undefined };
+  return { deployment: "", epoch: 0, engine: undefined, policy: 0 };
 }
 
 export const LoadRequest: MessageFns<LoadRequest> = {
@@ -1782,6 +1784,9 @@ export const LoadRequest: MessageFns<LoadRequest> = {
       case "text":
         LoadText.encode(message.engine.value, writer.uint32(34).fork()).join();
         break;
+    }
+    if (message.policy !== 0) {
+      writer.uint32(40).int32(message.policy);
     }
     return writer;
   },
@@ -1831,6 +1836,14 @@ export const LoadRequest: MessageFns<LoadRequest> = {
             message.engine = { $case: "text", value: LoadText.decode(reader, reader.uint32()) };
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.policy = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1864,6 +1877,7 @@ export const LoadRequest: MessageFns<LoadRequest> = {
         break;
       }
     }
+    message.policy = object.policy ?? 0;
     return message;
   },
 };

@@ -46,6 +46,26 @@ export namespace SealLevel {
   export type SEAL_LEVEL_DEGRADED = typeof SealLevel.SEAL_LEVEL_DEGRADED;
 }
 
+/** What becomes of an engine that tries what it may not. */
+export const ViolationPolicy = {
+  VIOLATION_POLICY_UNSPECIFIED: 0,
+  /** VIOLATION_POLICY_REPORT - It is recorded, and nothing else. */
+  VIOLATION_POLICY_REPORT: 1,
+  /** VIOLATION_POLICY_QUARANTINE - What aims outside, at programs, at files to write or at monitors ends it at once; its deployment is not started again. */
+  VIOLATION_POLICY_QUARANTINE: 2,
+  /** VIOLATION_POLICY_KILL_CLUSTER - The same, and every other deployment ends with it. */
+  VIOLATION_POLICY_KILL_CLUSTER: 3,
+} as const;
+
+export type ViolationPolicy = typeof ViolationPolicy[keyof typeof ViolationPolicy];
+
+export namespace ViolationPolicy {
+  export type VIOLATION_POLICY_UNSPECIFIED = typeof ViolationPolicy.VIOLATION_POLICY_UNSPECIFIED;
+  export type VIOLATION_POLICY_REPORT = typeof ViolationPolicy.VIOLATION_POLICY_REPORT;
+  export type VIOLATION_POLICY_QUARANTINE = typeof ViolationPolicy.VIOLATION_POLICY_QUARANTINE;
+  export type VIOLATION_POLICY_KILL_CLUSTER = typeof ViolationPolicy.VIOLATION_POLICY_KILL_CLUSTER;
+}
+
 /** Whether a trusted process can reach only what is on its connect list. */
 export const ConnectListState = {
   CONNECT_LIST_STATE_UNSPECIFIED: 0,

@@ -13,6 +13,26 @@ export const protobufFileName = "minikeep/v1/seal_status.proto";
 
 /** What is proven of a cluster's seal, node by node. */
 
+/** Empty: as before. */
+export interface SetPolicyRequest {
+  /** report, quarantine or kill-cluster. */
+  violations: string;
+  /** serve or refuse. */
+  whenBlind: string;
+}
+
+export interface SetPolicyResponse {
+  violations: string;
+  whenBlind: string;
+}
+
+export interface LiftQuarantineRequest {
+  deployment: string;
+}
+
+export interface LiftQuarantineResponse {
+}
+
 export interface SealStatusRequest {
 }
 
@@ -26,6 +46,16 @@ export interface SealStatusResponse {
   connectList: ConnectList | undefined;
   nodes: NodeSeal[];
   violations: number;
+  policies: SetPolicyResponse | undefined;
+  quarantined: Quarantined[];
+}
+
+export interface Quarantined {
+  deployment: string;
+  atSeconds: number;
+  node: string;
+  kind: string;
+  operation: string;
 }
 
 export interface SealReason {
@@ -52,6 +82,238 @@ export interface NodeSeal {
   /** Of its own evidence. */
   reasons: SealReason[];
 }
+
+function createBaseSetPolicyRequest(): SetPolicyRequest {
+  return { violations: "", whenBlind: "" };
+}
+
+export const SetPolicyRequest: MessageFns<SetPolicyRequest> = {
+  encode(message: SetPolicyRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.violations !== "") {
+      writer.uint32(10).string(message.violations);
+    }
+    if (message.whenBlind !== "") {
+      writer.uint32(18).string(message.whenBlind);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetPolicyRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetPolicyRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.violations = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.whenBlind = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<SetPolicyRequest>): SetPolicyRequest {
+    return SetPolicyRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SetPolicyRequest>): SetPolicyRequest {
+    const message = createBaseSetPolicyRequest();
+    message.violations = object.violations ?? "";
+    message.whenBlind = object.whenBlind ?? "";
+    return message;
+  },
+};
+
+function createBaseSetPolicyResponse(): SetPolicyResponse {
+  return { violations: "", whenBlind: "" };
+}
+
+export const SetPolicyResponse: MessageFns<SetPolicyResponse> = {
+  encode(message: SetPolicyResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.violations !== "") {
+      writer.uint32(10).string(message.violations);
+    }
+    if (message.whenBlind !== "") {
+      writer.uint32(18).string(message.whenBlind);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetPolicyResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetPolicyResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.violations = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.whenBlind = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<SetPolicyResponse>): SetPolicyResponse {
+    return SetPolicyResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SetPolicyResponse>): SetPolicyResponse {
+    const message = createBaseSetPolicyResponse();
+    message.violations = object.violations ?? "";
+    message.whenBlind = object.whenBlind ?? "";
+    return message;
+  },
+};
+
+function createBaseLiftQuarantineRequest(): LiftQuarantineRequest {
+  return { deployment: "" };
+}
+
+export const LiftQuarantineRequest: MessageFns<LiftQuarantineRequest> = {
+  encode(message: LiftQuarantineRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.deployment !== "") {
+      writer.uint32(10).string(message.deployment);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LiftQuarantineRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLiftQuarantineRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.deployment = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<LiftQuarantineRequest>): LiftQuarantineRequest {
+    return LiftQuarantineRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LiftQuarantineRequest>): LiftQuarantineRequest {
+    const message = createBaseLiftQuarantineRequest();
+    message.deployment = object.deployment ?? "";
+    return message;
+  },
+};
+
+function createBaseLiftQuarantineResponse(): LiftQuarantineResponse {
+  return {};
+}
+
+export const LiftQuarantineResponse: MessageFns<LiftQuarantineResponse> = {
+  encode(_: LiftQuarantineResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LiftQuarantineResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLiftQuarantineResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<LiftQuarantineResponse>): LiftQuarantineResponse {
+    return LiftQuarantineResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<LiftQuarantineResponse>): LiftQuarantineResponse {
+    const message = createBaseLiftQuarantineResponse();
+    return message;
+  },
+};
 
 function createBaseSealStatusRequest(): SealStatusRequest {
   return {};
@@ -97,7 +359,16 @@ export const SealStatusRequest: MessageFns<SealStatusRequest> = {
 };
 
 function createBaseSealStatusResponse(): SealStatusResponse {
-  return { sealed: 0, wanted: 0, reasons: [], connectList: undefined, nodes: [], violations: 0 };
+  return {
+    sealed: 0,
+    wanted: 0,
+    reasons: [],
+    connectList: undefined,
+    nodes: [],
+    violations: 0,
+    policies: undefined,
+    quarantined: [],
+  };
 }
 
 export const SealStatusResponse: MessageFns<SealStatusResponse> = {
@@ -119,6 +390,12 @@ export const SealStatusResponse: MessageFns<SealStatusResponse> = {
     }
     if (message.violations !== 0) {
       writer.uint32(48).uint64(message.violations);
+    }
+    if (message.policies !== undefined) {
+      SetPolicyResponse.encode(message.policies, writer.uint32(58).fork()).join();
+    }
+    for (const v of message.quarantined) {
+      Quarantined.encode(v!, writer.uint32(66).fork()).join();
     }
     return writer;
   },
@@ -184,6 +461,22 @@ export const SealStatusResponse: MessageFns<SealStatusResponse> = {
             message.violations = longToNumber(reader.uint64());
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.policies = SetPolicyResponse.decode(reader, reader.uint32());
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.quarantined.push(Quarantined.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -209,6 +502,113 @@ export const SealStatusResponse: MessageFns<SealStatusResponse> = {
       : undefined;
     message.nodes = object.nodes?.map((e) => NodeSeal.fromPartial(e)) || [];
     message.violations = object.violations ?? 0;
+    message.policies = (object.policies !== undefined && object.policies !== null)
+      ? SetPolicyResponse.fromPartial(object.policies)
+      : undefined;
+    message.quarantined = object.quarantined?.map((e) => Quarantined.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseQuarantined(): Quarantined {
+  return { deployment: "", atSeconds: 0, node: "", kind: "", operation: "" };
+}
+
+export const Quarantined: MessageFns<Quarantined> = {
+  encode(message: Quarantined, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.deployment !== "") {
+      writer.uint32(10).string(message.deployment);
+    }
+    if (message.atSeconds !== 0) {
+      writer.uint32(17).double(message.atSeconds);
+    }
+    if (message.node !== "") {
+      writer.uint32(26).string(message.node);
+    }
+    if (message.kind !== "") {
+      writer.uint32(34).string(message.kind);
+    }
+    if (message.operation !== "") {
+      writer.uint32(42).string(message.operation);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Quarantined {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseQuarantined();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.deployment = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.atSeconds = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.operation = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Quarantined>): Quarantined {
+    return Quarantined.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Quarantined>): Quarantined {
+    const message = createBaseQuarantined();
+    message.deployment = object.deployment ?? "";
+    message.atSeconds = object.atSeconds ?? 0;
+    message.node = object.node ?? "";
+    message.kind = object.kind ?? "";
+    message.operation = object.operation ?? "";
     return message;
   },
 };
@@ -425,6 +825,24 @@ export const SealStatusServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    /** What becomes of engines that try to get out, and whether a cluster that can't see serves. Answers when it is kept. */
+    setPolicy: {
+      name: "SetPolicy",
+      requestType: SetPolicyRequest as typeof SetPolicyRequest,
+      requestStream: false,
+      responseType: SetPolicyResponse as typeof SetPolicyResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** A deployment may be started again although an engine of it tried to get out. */
+    liftQuarantine: {
+      name: "LiftQuarantine",
+      requestType: LiftQuarantineRequest as typeof LiftQuarantineRequest,
+      requestStream: false,
+      responseType: LiftQuarantineResponse as typeof LiftQuarantineResponse,
+      responseStream: false,
+      options: {},
+    },
   },
 } as const;
 
@@ -433,6 +851,13 @@ export interface SealStatusServiceImplementation<CallContextExt = {}> {
     request: SealStatusRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<SealStatusResponse>>;
+  /** What becomes of engines that try to get out, and whether a cluster that can't see serves. Answers when it is kept. */
+  setPolicy(request: SetPolicyRequest, context: CallContext & CallContextExt): Promise<DeepPartial<SetPolicyResponse>>;
+  /** A deployment may be started again although an engine of it tried to get out. */
+  liftQuarantine(
+    request: LiftQuarantineRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<LiftQuarantineResponse>>;
 }
 
 export interface SealStatusServiceClient<CallOptionsExt = {}> {
@@ -440,6 +865,13 @@ export interface SealStatusServiceClient<CallOptionsExt = {}> {
     request: DeepPartial<SealStatusRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<SealStatusResponse>;
+  /** What becomes of engines that try to get out, and whether a cluster that can't see serves. Answers when it is kept. */
+  setPolicy(request: DeepPartial<SetPolicyRequest>, options?: CallOptions & CallOptionsExt): Promise<SetPolicyResponse>;
+  /** A deployment may be started again although an engine of it tried to get out. */
+  liftQuarantine(
+    request: DeepPartial<LiftQuarantineRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<LiftQuarantineResponse>;
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | undefined;

@@ -68,6 +68,19 @@ export interface EngineExit {
   stderrTail: string;
   /** False when it was asked to stop. */
   unexpected: boolean;
+  /** It was stopped because of what it tried; absent: not so. */
+  struck: Struck | undefined;
+}
+
+/** No contents, and no text that an engine wrote. */
+export interface Struck {
+  /** network, dns, exec, write or monitor. */
+  kind: string;
+  /** The system call, or the system's own word. */
+  operation: string;
+  /** Memory map and descriptors as they were then. */
+  mapped: string[];
+  open: string[];
 }
 
 export interface EngineLog {
@@ -476,6 +489,7 @@ function createBaseEngineExit(): EngineExit {
     violations: 0,
     stderrTail: "",
     unexpected: false,
+    struck: undefined,
   };
 }
 
@@ -507,6 +521,9 @@ export const EngineExit: MessageFns<EngineExit> = {
     }
     if (message.unexpected !== false) {
       writer.uint32(72).bool(message.unexpected);
+    }
+    if (message.struck !== undefined) {
+      Struck.encode(message.struck, writer.uint32(82).fork()).join();
     }
     return writer;
   },
@@ -596,6 +613,14 @@ export const EngineExit: MessageFns<EngineExit> = {
             message.unexpected = reader.bool();
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.struck = Struck.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -622,6 +647,100 @@ export const EngineExit: MessageFns<EngineExit> = {
     message.violations = object.violations ?? 0;
     message.stderrTail = object.stderrTail ?? "";
     message.unexpected = object.unexpected ?? false;
+    message.struck = (object.struck !== undefined && object.struck !== null)
+      ? Struck.fromPartial(object.struck)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseStruck(): Struck {
+  return { kind: "", operation: "", mapped: [], open: [] };
+}
+
+export const Struck: MessageFns<Struck> = {
+  encode(message: Struck, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.kind !== "") {
+      writer.uint32(10).string(message.kind);
+    }
+    if (message.operation !== "") {
+      writer.uint32(18).string(message.operation);
+    }
+    for (const v of message.mapped) {
+      writer.uint32(26).string(v!);
+    }
+    for (const v of message.open) {
+      writer.uint32(34).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Struck {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStruck();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.operation = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.mapped.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.open.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Struck>): Struck {
+    return Struck.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Struck>): Struck {
+    const message = createBaseStruck();
+    message.kind = object.kind ?? "";
+    message.operation = object.operation ?? "";
+    message.mapped = object.mapped?.map((e) => e) || [];
+    message.open = object.open?.map((e) => e) || [];
     return message;
   },
 };

@@ -86,7 +86,8 @@ function listPeer(address: string): void {
   if (!fresh || (!listed && ++unlisted > UNLISTED_TOLD_MAX)) return;
   const text = escapeText(address);
   if (listed) log('info', 'on the connect list', { address: text, peers: list.size });
-  else log('warn', 'not taken on the connect list', { address: text, why });
+  // Whoever was turned names what it likes: a prompt, perhaps. No log keeps it.
+  else log('warn', 'an address was not taken on the connect list', { length: text.length, why });
   outbox.send({ type: 'listed', address: text, listed, why });
 }
 

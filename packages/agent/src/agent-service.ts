@@ -27,6 +27,7 @@ import type { ObeyedCoordinator } from './obeyed-coordinator.ts';
 import { wiredLimitBytes, type NodeSpeed } from './node-speed.ts';
 import { memoryAvailableBytes } from './machine.ts';
 import type { Pieces } from './prepare-slice.ts';
+import type { Violations } from './violations.ts';
 
 const TEXT_TIMEOUT_MS_MAX = 120_000;
 /** Nobody watches for so long: what the coordinator allowed is no longer allowed. */
@@ -42,6 +43,7 @@ export interface AgentServiceOptions {
   readonly obeyed: ObeyedCoordinator;
   readonly pieces: Pieces;
   readonly hub: EventHub;
+  readonly violations: Violations;
   readonly hosts: Hosts;
   readonly links: Links;
   readonly canary: NodeCanary;
@@ -82,6 +84,7 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
         host: hostOf(context.peer),
       });
       if (request.revoked !== undefined) options.revoke(request.revoked);
+      options.violations.useKey(request.violationKey);
       return {
         protocolVersion: PROTOCOL_VERSION,
         node: options.node,
@@ -102,6 +105,8 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
         wiredLimitBytes: await wiredLimitBytes(),
       };
     },
+
+    reveal: () => Promise.resolve({ targets: options.violations.revealed() }),
 
     async *watch(since, context) {
       watchers += 1;

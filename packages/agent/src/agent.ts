@@ -33,7 +33,7 @@ import { machineId } from './machine.ts';
 import { Pieces } from './prepare-slice.ts';
 import { SealWatch } from './seal-watch.ts';
 import { SliceStore } from './slice-store.ts';
-import { violationEvent } from './violation-event.ts';
+import { Violations } from './violations.ts';
 
 /** Control belongs to the coordinator; frames come from neighbours, of which the coordinator is one. The stage then checks which. */
 const ACCESS: AccessRules = {
@@ -88,14 +88,14 @@ export async function startAgent(
     () => links.states(),
     () => seal.evidence(),
   );
+  const violations = new Violations(config.node, hub);
   if (parts.guarding.state === 'on')
-    parts.guarding.guard.onViolation((violation) => {
-      hub.emit({ $case: 'violation', value: violationEvent(violation, config.node, '', 0) });
-    });
+    parts.guarding.guard.onViolation((violation) => violations.emit(violation, '', 0));
   const hosts = new Hosts({
     node: config.node,
     store,
     hub,
+    violations,
     credentials,
     platform: parts.platform,
     sandboxed: !config.unsafe_no_sandbox,
@@ -128,6 +128,7 @@ export async function startAgent(
         instance: parts.instance ?? '',
         pieces,
         hub,
+        violations,
         hosts,
         links,
         canary: parts.canary,

@@ -27,7 +27,7 @@ import { processState, type ProcessState } from './process-state.ts';
 import type { SliceStore } from './slice-store.ts';
 import { Stage } from './stage.ts';
 import { quarantined, struckMessage } from './struck.ts';
-import { violationEvent } from './violation-event.ts';
+import type { Violations } from './violations.ts';
 
 /** Checking the slices' digests counts as this part of loading. */
 const VERIFY_SHARE = 0.2;
@@ -40,6 +40,7 @@ export interface HostOptions {
   readonly epoch: number;
   readonly store: SliceStore;
   readonly hub: EventHub;
+  readonly violations: Violations;
   readonly credentials: CredentialPems;
   readonly platform: SandboxPlatform;
   /** False with --unsafe-no-sandbox. */
@@ -260,7 +261,7 @@ export class HostedDeployment {
   }
 
   #event(kind: EngineKind, event: EngineEvent, onProgress: (fraction: number) => void): void {
-    const { node, deployment, epoch, hub } = this.#options;
+    const { deployment, epoch, hub } = this.#options;
     switch (event.type) {
       case 'progress':
         onProgress(VERIFY_SHARE + event.fraction * (1 - VERIFY_SHARE));
@@ -271,10 +272,7 @@ export class HostedDeployment {
         return;
       }
       case 'violation':
-        hub.emit({
-          $case: 'violation',
-          value: violationEvent(event.violation, node, deployment, epoch),
-        });
+        this.#options.violations.emit(event.violation, deployment, epoch);
         return;
       case 'step_error': {
         const session = this.#stage?.session ?? 0;
@@ -306,7 +304,8 @@ export class HostedDeployment {
             exitCode: exit.code ?? -1,
             signal: exit.signal ?? '',
             violations: exit.violations,
-            stderrTail: exit.stderr_tail,
+            // One that was ready has read prompts: its words stay here.
+            stderrTail: ready ? '' : exit.stderr_tail,
             unexpected: !this.#over.signal.aborted,
             struck: struckMessage(exit.struck),
           },

@@ -11,6 +11,7 @@ import { AGENT_CONFIG } from '../src/config.ts';
 import { directPlatform } from '@minikeep/testkit';
 import { EventHub } from '../src/event-hub.ts';
 import { Hosts } from '../src/hosts.ts';
+import { Violations } from '../src/violations.ts';
 import { SliceStore } from '../src/slice-store.ts';
 import { TestSlice, bring } from './slices.ts';
 import { parsePs, processState } from '../src/process-state.ts';
@@ -188,6 +189,7 @@ describe('a deployment that failed before it was loaded', () => {
         node: 'a',
         store,
         hub,
+        violations: new Violations('a', hub),
         credentials: { authority: '', certificate: '', privateKey: '' },
         platform: directPlatform(),
         sandboxed: false,

@@ -2,7 +2,9 @@
 import { Option, type Command } from 'commander';
 import type { CommandContext } from './command-context.ts';
 import type { PolicyFlags } from './commands/seal-policy.ts';
+import type { ViolationsFlags } from './commands/violations.ts';
 import type { HomeFlags } from './home-folder.ts';
+import * as read from './options.ts';
 import { homeOption } from './shared-options.ts';
 
 type Ended = (exitCode: number) => void;
@@ -66,5 +68,31 @@ export function addSeal(program: Command, context: CommandContext, ended: Ended)
     .action(async (name: string, flags: HomeFlags) => {
       const { sealLift } = await import('./commands/seal-policy.ts');
       ended(await sealLift(context, name, flags));
+    });
+  program
+    .command('violations')
+    .summary('what was tried, and refused')
+    .description(
+      'Shows refused attempts of engines, agents and the coordinator, the newest last: when, where, by whom, what, where to, refused by what, seen by what. Of a target only what can carry no prompt is kept: addresses, ports, the last two labels of a name, a folder of the system; the rest is told by its length and a digest.',
+    )
+    .addOption(homeOption())
+    .option('--follow', 'go on with new ones as they happen; NDJSON with --json')
+    .option(
+      '--reveal',
+      'show targets in whole, as far as the nodes still remember them; that this was asked for is kept in the log',
+    )
+    .option('--node <name>', 'only those of one node')
+    .addOption(
+      new Option('--count <n>', 'at most so many')
+        .argParser(read.integer(1, 10_000))
+        .default(1_000, '1000'),
+    )
+    .addHelpText(
+      'after',
+      '\nExamples:\n  minikeep violations\n  minikeep violations --follow --json | jq -r .target',
+    )
+    .action(async (flags: ViolationsFlags) => {
+      const { violations } = await import('./commands/violations.ts');
+      ended(await violations(context, flags));
     });
 }

@@ -89,6 +89,10 @@ export interface Violation {
   readonly operation: string;
   /** Where to: address, path, program, arguments; empty when unknown. Written by the attacker. */
   readonly target: string;
+  /** The thread that asked; absent where it is not known. */
+  readonly thread?: number;
+  /** Of what it wanted to send. */
+  readonly payload_bytes?: number;
   readonly refused_by: 'seccomp' | 'warden' | 'guard' | 'landlock' | 'seatbelt' | 'kernel';
   readonly seen_by: readonly ('warden' | 'guard' | 'seatbelt-log')[];
   /** More than 1 when several like it were folded together. */

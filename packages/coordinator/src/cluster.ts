@@ -70,6 +70,8 @@ export class Cluster {
   models: Models | undefined;
   readonly results = new ResultStreams();
   readonly violations = new ViolationLog();
+  /** Why nothing can be written down now; undefined while it can. */
+  unlogged: () => MinikeepError | undefined = () => undefined;
   readonly seal: Seal;
   readonly policies: Policies;
   readonly #quarantining: Quarantining;
@@ -210,6 +212,8 @@ export class Cluster {
   async lease(name: string, signal: AbortSignal): Promise<Lease> {
     this.policies.assertFree(name);
     this.policies.assertServing(this.sealed());
+    const unlogged = this.unlogged();
+    if (unlogged !== undefined) throw unlogged;
     if (this.reconciler.keeps(name)) return this.reconciler.lease(name, signal);
     return { deployment: this.deployment(name), release: () => {} };
   }

@@ -63,10 +63,13 @@ export async function startCoordinator(
     seal: { connectList: connectListMessage(guarding), proofWanted: false, keep: () => {} },
     addressesFor: () => [address],
   });
-  recordOwn(guarding, name, cluster.violations);
+  recordOwn(guarding, name, new Uint8Array(), cluster.violations);
   const server = makeServer();
   server.add(OperatorServiceDefinition, operatorService(cluster, undefined));
-  server.add(SealStatusServiceDefinition, sealStatusService(cluster));
+  server.add(
+    SealStatusServiceDefinition,
+    sealStatusService(cluster, undefined, () => []),
+  );
   server.add(RawDataPlaneDefinition, { frames: cluster.results.handler });
   server.add(RawPieceDefinition, cluster.origin.service);
   server.add(LinkServiceDefinition, { probe: () => Promise.resolve({}) });

@@ -2,7 +2,7 @@
  * The coordinator of a cluster that stays. Everything it knows is in its home; its own certificate and the operator's
  * are made anew at each start, and again before they end, for the authority is here.
  */
-import { randomBytes } from 'node:crypto';
+import { hkdfSync, randomBytes } from 'node:crypto';
 import { setTimeout as setTimer } from 'node:timers/promises';
 import path from 'node:path';
 import { connectListMessage, type Guarding } from '@minikeep/containment/guarded';
@@ -52,6 +52,7 @@ import { enrolmentService, membershipService } from './membership/services.ts';
 import { operatorService } from './operator-service.ts';
 import { recordOwn } from './own-violations.ts';
 import { tryHourly } from './seal/hourly.ts';
+import { keepViolations } from './home-violations.ts';
 import { homePolicies } from './seal/home-policies.ts';
 import { sealStatusService } from './seal/service.ts';
 import { homeStore } from './reconcile/home-store.ts';
@@ -117,6 +118,7 @@ async function open(
     requireKeyFile(home.folder, FILES.authority),
     requireKeyFile(home.folder, FILES.authorityKey),
   );
+  const violationKey = keyFrom(requireKeyFile(home.folder, FILES.authorityKey));
   const revocations = new Revocations();
   const credentials = { authority: '', certificate: '', privateKey: '', revocations };
   const identity: Identity = { cluster: id, role: 'coordinator', name: settings.coordinator };
@@ -192,20 +194,27 @@ async function open(
     greeting: {
       instance: randomBytes(INSTANCE_BYTES).toString('hex'),
       revoked: () => members.revoked(),
+      violationKey,
     },
     onDisobeyed: disobeyed,
     facts: (name) => members.facts(name),
     apiUrl: () => where.apiUrl,
   });
   closers.push(() => cluster.close());
-  recordOwn(guarding, settings.node, cluster.violations);
+  const kept = keepViolations(state, cluster.violations);
+  closers.push(() => kept.close());
+  cluster.unlogged = () => kept.fault();
+  const own = recordOwn(guarding, settings.node, violationKey, cluster.violations);
   cluster.models = new Models(cluster.library, state, Date.now);
   const lasting = new Lasting(members, state, cluster, log);
 
   const server = makeServer();
   closers.push(() => server.forceShutdown());
   server.add(OperatorServiceDefinition, operatorService(cluster, lasting));
-  server.add(SealStatusServiceDefinition, sealStatusService(cluster));
+  server.add(
+    SealStatusServiceDefinition,
+    sealStatusService(cluster, state, () => own.revealed()),
+  );
   server.add(RawDataPlaneDefinition, { frames: cluster.results.handler });
   server.add(RawPieceDefinition, cluster.origin.service);
   server.add(LinkServiceDefinition, { probe: () => Promise.resolve({}) });
@@ -251,6 +260,10 @@ async function open(
   log('info', 'listening', { address });
   return address;
 }
+
+/** The same for as long as the cluster is, restored ones included; nothing of the authority's key can be had from it. */
+const keyFrom = (authorityKey: string): Uint8Array =>
+  new Uint8Array(hkdfSync('sha256', authorityKey, '', 'minikeep violations', 32));
 
 /** New certificates for the coordinator and the operator; `credentials` is changed in place. */
 async function renewOwn(

@@ -56,6 +56,8 @@ export interface Greeting {
   readonly instance: string;
   /** Who is shut out. */
   revoked(): RevokedSerials;
+  /** For the digests of what attempts aimed at. */
+  readonly violationKey: Uint8Array;
 }
 
 export interface NodeLinkOptions {
@@ -326,6 +328,7 @@ export class NodeLink {
       clusterId: cluster,
       minikeepVersion: version,
       instance: greeting?.instance ?? '',
+      violationKey: greeting?.violationKey ?? new Uint8Array(),
       revoked:
         revoked === undefined ? undefined : { epoch: revoked.epoch, serials: [...revoked.serials] },
     };

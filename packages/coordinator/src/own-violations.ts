@@ -1,28 +1,20 @@
 /** What the coordinator's own guard refused, among the attempts of its node. */
 import type { Guarding } from '@minikeep/containment/guarded';
+import { Redactor } from '@minikeep/containment/violation-message';
 import { reportedBy, type ViolationLog } from './violation-log.ts';
 
-/** `node`: on whose machine the coordinator runs. */
-export function recordOwn(guarding: Guarding, node: string, log: ViolationLog): void {
-  if (guarding.state !== 'on') return;
-  guarding.guard.onViolation((violation) => {
-    const { instance, sequence, purpose, kind, operation, target, count, stopped } = violation;
-    const message = {
-      node,
-      deployment: '',
-      epoch: 0,
-      instance,
-      sequence,
-      purpose,
-      atSeconds: violation.at_seconds,
-      kind,
-      operation,
-      target,
-      refusedBy: violation.refused_by,
-      seenBy: [...violation.seen_by],
-      count,
-      stopped,
-    };
-    log.add(reportedBy(node, message));
-  });
+/** `node`: on whose machine the coordinator runs. Returns what knows the targets in whole. */
+export function recordOwn(
+  guarding: Guarding,
+  node: string,
+  key: Uint8Array,
+  log: ViolationLog,
+): Redactor {
+  const redactor = new Redactor(key);
+  if (guarding.state === 'on')
+    guarding.guard.onViolation((violation) => {
+      const message = redactor.message(violation, { node, deployment: '', epoch: 0 });
+      log.add(reportedBy(node, message));
+    });
+  return redactor;
 }

@@ -20,6 +20,8 @@ export function reportedBy(node: string, violation: Violation): Violation {
     kind: cut(violation.kind),
     operation: cut(violation.operation),
     target: cut(violation.target),
+    targetDigest: cut(violation.targetDigest),
+    number: 0,
     refusedBy: cut(violation.refusedBy),
     seenBy: violation.seenBy.slice(0, SEEN_BY_MAX).map(cut),
   };
@@ -31,10 +33,16 @@ export class ViolationLog {
   /** By node: what is no longer kept counts too. */
   readonly #totals = new Map<string, number>();
   #total = 0;
+  #keep: ((violation: Violation) => void) | undefined;
 
   /** Attempts so far, folded ones counted singly. */
   get total(): number {
     return this.#total;
+  }
+
+  #count({ node, count }: Violation): void {
+    this.#total += count;
+    this.#totals.set(node, this.totalOf(node) + count);
   }
 
   totalOf(node: string): number {
@@ -42,8 +50,26 @@ export class ViolationLog {
   }
 
   add(violation: Violation): void {
-    this.#total += violation.count;
-    this.#totals.set(violation.node, this.totalOf(violation.node) + violation.count);
+    this.#count(violation);
+    if (this.#keep === undefined) this.tell(violation);
+    else this.#keep(violation);
+  }
+
+  /** Whoever keeps them calls `tell` then. */
+  keepBy(keep: (violation: Violation) => void): void {
+    this.#keep = keep;
+  }
+
+  /** Those of before, the oldest first. */
+  load(violations: readonly Violation[]): void {
+    for (const violation of violations) {
+      this.#count(violation);
+      this.#kept.push(violation);
+    }
+  }
+
+  /** Shown from now on. */
+  tell(violation: Violation): void {
     this.#kept.push(violation);
     if (this.#kept.length > KEPT_MAX) this.#kept.shift();
     for (const follower of this.#followers) follower.push({ violation });

@@ -93,6 +93,11 @@ describe('the violation log', () => {
     count,
     stopped: false,
     epoch: 1,
+    targetLength: 0,
+    targetDigest: '',
+    thread: 0,
+    payloadBytes: 0,
+    number: 0,
   });
 
   it('tells what was and then what comes, each once', async () => {

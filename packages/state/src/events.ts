@@ -87,6 +87,20 @@ export function listEvents(database: DatabaseSync, from: number, count: number):
   }));
 }
 
+/** The newest entries of one kind, oldest first. */
+export function latestOfKind(database: DatabaseSync, kind: string, count: number): Event[] {
+  const rows = database
+    .prepare(
+      'SELECT number, at_ms, kind, data, digest FROM events WHERE kind = ? ORDER BY number DESC LIMIT ?',
+    )
+    .all(kind, count) as unknown as Row[];
+  return rows.toReversed().map(({ at_ms, data, ...row }) => ({
+    ...row,
+    atMs: at_ms,
+    data: JSON.parse(data) as Record<string, unknown>,
+  }));
+}
+
 function page(database: DatabaseSync, from: number, count: number): Row[] {
   return database
     .prepare(

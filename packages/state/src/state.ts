@@ -6,7 +6,14 @@ import { lstatSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync, backup } from 'node:sqlite';
 import { MinikeepError } from '@minikeep/protocol';
-import { appendEvent, endOf, listEvents, verifyEvents, type Event } from './events.ts';
+import {
+  appendEvent,
+  endOf,
+  latestOfKind,
+  listEvents,
+  verifyEvents,
+  type Event,
+} from './events.ts';
 import type { Home } from './home.ts';
 import { syncFolder } from './key-files.ts';
 import {
@@ -123,6 +130,11 @@ export class State {
   /** Events from `from` on, oldest first, at most a page. */
   events(from: number, count: number): Event[] {
     return this.read((database) => listEvents(database, from, count));
+  }
+
+  /** The latest of one kind, oldest first. */
+  latestEvents(kind: string, count: number): Event[] {
+    return this.read((database) => latestOfKind(database, kind, count));
   }
 
   /** Verifies the whole event log; returns the number of entries. Throws `events.broken`. */

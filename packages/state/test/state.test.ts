@@ -101,7 +101,7 @@ describe('the database', () => {
       strict: number;
     }[];
     const own = tables.filter(({ name }) => !name.startsWith('sqlite_'));
-    expect(own.length).toBe(8);
+    expect(own.length).toBe(10);
     expect(own.filter(({ strict }) => strict !== 1)).toEqual([]);
     const insert = (sql: string) => () => state.write(({ database }) => database.exec(sql));
     expect(insert("INSERT INTO deployments VALUES ('d', 'none', 1, 'up', '{}')")).toThrow(

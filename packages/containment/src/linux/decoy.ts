@@ -38,9 +38,9 @@ const low = (value: bigint | undefined): number => Number((value ?? 0n) & 0xffff
 function messageParts(
   memory: ReadableMemory,
   address: bigint,
-): { name: bigint; nameLength: bigint; data: Buffer } {
+): { name: bigint; nameLength: bigint; data: Buffer; bytes: number } {
   const header = memory.read(address, 56);
-  if (header.length < 56) return { name: 0n, nameLength: 0n, data: Buffer.alloc(0) };
+  if (header.length < 56) return { name: 0n, nameLength: 0n, data: Buffer.alloc(0), bytes: 0 };
   const vector = memory.read(header.readBigUInt64LE(16), 16);
   const data =
     vector.length < 16
@@ -49,7 +49,9 @@ function messageParts(
           vector.readBigUInt64LE(0),
           Math.min(Number(vector.readBigUInt64LE(8)), DNS_BYTES_MAX),
         );
-  return { name: header.readBigUInt64LE(0), nameLength: BigInt(header.readUInt32LE(8)), data };
+  const bytes = vector.length < 16 ? 0 : Number(vector.readBigUInt64LE(8));
+  const nameLength = BigInt(header.readUInt32LE(8));
+  return { name: header.readBigUInt64LE(0), nameLength, data, bytes };
 }
 
 /** What a send aims at: its address if it has one, and the DNS question if the bytes are one. */
@@ -57,19 +59,26 @@ export function describeSend(
   call: string,
   args: readonly bigint[],
   memory: ReadableMemory,
-): { readonly question: string | undefined; readonly target: string } {
+): {
+  readonly question: string | undefined;
+  readonly target: string;
+  /** As the caller says it; of several buffers the first one's. */
+  readonly bytes: number;
+} {
   const message =
     call === 'sendto'
       ? {
           name: args[4] ?? 0n,
           nameLength: args[5] ?? 0n,
           data: memory.read(args[1] ?? 0n, Math.min(low(args[2]), DNS_BYTES_MAX)),
+          bytes: Number(args[2] ?? 0n),
         }
       : messageParts(memory, args[1] ?? 0n);
   const address =
     message.name === 0n ? '' : addressAt(memory, message.name, message.nameLength).text;
   const question = decodeDnsQuestion(message.data);
-  return { question, target: address === '' ? `descriptor ${low(args[0]) | 0}` : address };
+  const target = address === '' ? `descriptor ${low(args[0]) | 0}` : address;
+  return { question, target, bytes: Math.min(message.bytes, Number.MAX_SAFE_INTEGER) };
 }
 
 const isSend = (call: string): boolean =>
@@ -91,10 +100,11 @@ export function refuseSocketCall(
     });
   }
   if (isSend(call)) {
-    const { question, target } = describeSend(call, args, memory);
+    const { question, target, bytes } = describeSend(call, args, memory);
+    const sent = { operation: call, payload_bytes: bytes };
     return question === undefined
-      ? fails(ERRNO.EPERM, { kind: 'network', operation: call, target })
-      : fails(ERRNO.ECONNREFUSED, { kind: 'dns', operation: call, target: question });
+      ? fails(ERRNO.EPERM, { ...sent, kind: 'network', target })
+      : fails(ERRNO.ECONNREFUSED, { ...sent, kind: 'dns', target: question });
   }
   if (call === 'connect' || call === 'bind') {
     const { text, family } = addressAt(memory, args[1], args[2]);

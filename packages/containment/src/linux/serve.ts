@@ -84,7 +84,7 @@ export function serve(options: ServeOptions): Serving {
     const maps = (): Buffer => memory?.maps() ?? Buffer.alloc(0);
     const decision = judge.decide(n, memory ?? NO_MEMORY, maps);
     // Recorded before it is answered: what the engine learns, we know.
-    if (decision.attempt !== undefined) options.onAttempt(decision.attempt);
+    if (decision.attempt !== undefined) options.onAttempt({ ...decision.attempt, thread: n.tid });
     if (decision.hands_over !== undefined) options.onFile(decision.hands_over);
     answer(n.id, decision);
   };

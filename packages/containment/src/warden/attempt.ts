@@ -6,6 +6,10 @@ export interface Attempt {
   readonly operation: string;
   /** Escaped. */
   readonly target: string;
+  /** Which thread asked. */
+  readonly thread?: number;
+  /** What it wanted to send. */
+  readonly payload_bytes?: number;
   /** Answered with a decoy: more of it is to come. */
   readonly played?: true;
 }

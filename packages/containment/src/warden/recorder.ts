@@ -105,6 +105,8 @@ export class Recorder {
       kind: attempt.kind,
       operation: attempt.operation,
       target: attempt.target.slice(0, TEXT_CHARACTERS_MAX),
+      ...(attempt.thread === undefined ? {} : { thread: attempt.thread }),
+      ...(attempt.payload_bytes === undefined ? {} : { payload_bytes: attempt.payload_bytes }),
       refused_by: refusedBy,
       seen_by: [this.#by],
       count,

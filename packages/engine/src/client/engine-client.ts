@@ -149,6 +149,8 @@ export class EngineLink {
   onFrame: (frame: Uint8Array) => void | Promise<void> = () => {};
   /** Set when the end is wanted, so that it is not reported as a failure. */
   stopping = false;
+  /** It is ready, and reads what people write. */
+  sealed = false;
   readonly #reader = new EnvelopeReader(() => this.#controlBytesMax());
   readonly #onEvent: (event: EngineEvent) => void;
   readonly #milestones: Milestones;
@@ -298,7 +300,7 @@ export class EngineLink {
   }
 
   #ended(exit: SandboxExit): void {
-    const error = this.#fatal ?? exitError(exit);
+    const error = this.#fatal ?? exitError(exit, this.sealed);
     this.#gone = error;
     for (const id of this.#texts.keys()) this.#settle(id)?.reject(error);
     this.#milestones.fatal(error);
@@ -316,11 +318,15 @@ function goneError(what: string, cause?: unknown): MinikeepError {
   });
 }
 
-/** Why an engine ended, in the words of its sandbox and the end of its own stderr. */
-function exitError(exit: SandboxExit): MinikeepError {
+/**
+ * Why an engine ended, in the words of its sandbox and, while it loaded, the end of its own stderr. Later it may have read
+ * a prompt, and what it says could carry it into a log.
+ */
+function exitError(exit: SandboxExit, sealed: boolean): MinikeepError {
   const how = exit.signal === null ? `status ${exit.code ?? 'unknown'}` : `signal ${exit.signal}`;
   const why = exit.reason === '' ? how : exit.reason;
-  const tail = exit.stderr_tail.trim() === '' ? '' : `; its last words: ${exit.stderr_tail.trim()}`;
+  const words = sealed ? '' : exit.stderr_tail.trim();
+  const tail = words === '' ? '' : `; its last words: ${words}`;
   return new MinikeepError('engine.gone', `the engine ended (${why})${tail}`, {
     next: 'Load the deployment again; if it ends again, check the model with `minikeep model check`.',
   });

@@ -84,6 +84,7 @@ export async function startEngine(options: StartEngine): Promise<EngineClient> {
     await link.control(load);
     const ready = await start.loaded();
     await sandbox.seal();
+    link.sealed = true;
     throwIfCancelled(signal);
     // One that went while the sandbox closed has said so already, to nobody who knew it.
     link.throwIfGone();

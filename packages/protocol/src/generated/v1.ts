@@ -1,5 +1,8 @@
 // Made by scripts/generate.mjs: everything of minikeep.v1.
 export {
+  RevealRequest,
+  RevealResponse,
+  Revealed,
   HelloRequest,
   HelloResponse,
   RevokeRequest,
@@ -186,6 +189,9 @@ export {
   type PieceServiceClient,
 } from './minikeep/v1/pieces.ts';
 export {
+  RevealViolationsRequest,
+  RevealViolationsResponse,
+  RevealedTarget,
   SetPolicyRequest,
   SetPolicyResponse,
   LiftQuarantineRequest,

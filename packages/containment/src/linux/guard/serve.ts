@@ -50,7 +50,7 @@ export function serveGuard(options: ServeGuardOptions): void {
       const { nr, args } = n;
       const decision = judge.decide({ nr, args, pid, memory: memory ?? NO_MEMORY, waits });
       // Recorded before it is answered: what the process learns, we know.
-      if (decision.attempt !== undefined) options.onAttempt(decision.attempt);
+      if (decision.attempt !== undefined) options.onAttempt({ ...decision.attempt, thread: n.tid });
       const errno = send(n.id, decision);
       if (errno !== 0 && errno !== ENOENT)
         throw new Error(`an answer could not be given, errno ${errno}`);

@@ -27,6 +27,21 @@ export const protobufFileName = "minikeep/v1/agent.proto";
 
 /** Coordinator to agent: slices, engines, pipelines, health. Only the coordinator's certificate may call. */
 
+export interface RevealRequest {
+}
+
+export interface RevealResponse {
+  targets: Revealed[];
+}
+
+export interface Revealed {
+  /** Of the violation. */
+  instance: string;
+  sequence: number;
+  /** Escaped; written by an attacker. */
+  target: string;
+}
+
 export interface HelloRequest {
   protocolVersion: number;
   clusterId: string;
@@ -35,7 +50,11 @@ export interface HelloRequest {
   /** Of the coordinator's process: random, new at each start. A node obeys one at a time; empty in a throw-away cluster. */
   instance: string;
   /** Who is shut out. A coordinator whose list is older than the node's is a copy from the past, and not obeyed. */
-  revoked: RevocationList | undefined;
+  revoked:
+    | RevocationList
+    | undefined;
+  /** For the digests of what attempts aimed at, 32 bytes. */
+  violationKey: Uint8Array;
 }
 
 export interface HelloResponse {
@@ -352,8 +371,192 @@ export interface CanaryResponse {
   event: { $case: "attempt"; value: CanaryAttempt } | { $case: "report"; value: CanaryReport } | undefined;
 }
 
+function createBaseRevealRequest(): RevealRequest {
+  return {};
+}
+
+export const RevealRequest: MessageFns<RevealRequest> = {
+  encode(_: RevealRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RevealRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRevealRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RevealRequest>): RevealRequest {
+    return RevealRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<RevealRequest>): RevealRequest {
+    const message = createBaseRevealRequest();
+    return message;
+  },
+};
+
+function createBaseRevealResponse(): RevealResponse {
+  return { targets: [] };
+}
+
+export const RevealResponse: MessageFns<RevealResponse> = {
+  encode(message: RevealResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.targets) {
+      Revealed.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RevealResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRevealResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.targets.push(Revealed.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RevealResponse>): RevealResponse {
+    return RevealResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RevealResponse>): RevealResponse {
+    const message = createBaseRevealResponse();
+    message.targets = object.targets?.map((e) => Revealed.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseRevealed(): Revealed {
+  return { instance: "", sequence: 0, target: "" };
+}
+
+export const Revealed: MessageFns<Revealed> = {
+  encode(message: Revealed, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.instance !== "") {
+      writer.uint32(10).string(message.instance);
+    }
+    if (message.sequence !== 0) {
+      writer.uint32(16).uint64(message.sequence);
+    }
+    if (message.target !== "") {
+      writer.uint32(26).string(message.target);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Revealed {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRevealed();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.instance = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.sequence = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.target = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Revealed>): Revealed {
+    return Revealed.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Revealed>): Revealed {
+    const message = createBaseRevealed();
+    message.instance = object.instance ?? "";
+    message.sequence = object.sequence ?? 0;
+    message.target = object.target ?? "";
+    return message;
+  },
+};
+
 function createBaseHelloRequest(): HelloRequest {
-  return { protocolVersion: 0, clusterId: "", minikeepVersion: "", instance: "", revoked: undefined };
+  return {
+    protocolVersion: 0,
+    clusterId: "",
+    minikeepVersion: "",
+    instance: "",
+    revoked: undefined,
+    violationKey: new Uint8Array(0),
+  };
 }
 
 export const HelloRequest: MessageFns<HelloRequest> = {
@@ -372,6 +575,9 @@ export const HelloRequest: MessageFns<HelloRequest> = {
     }
     if (message.revoked !== undefined) {
       RevocationList.encode(message.revoked, writer.uint32(42).fork()).join();
+    }
+    if (message.violationKey.length !== 0) {
+      writer.uint32(50).bytes(message.violationKey);
     }
     return writer;
   },
@@ -429,6 +635,14 @@ export const HelloRequest: MessageFns<HelloRequest> = {
             message.revoked = RevocationList.decode(reader, reader.uint32());
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.violationKey = reader.bytes();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -453,6 +667,7 @@ export const HelloRequest: MessageFns<HelloRequest> = {
     message.revoked = (object.revoked !== undefined && object.revoked !== null)
       ? RevocationList.fromPartial(object.revoked)
       : undefined;
+    message.violationKey = object.violationKey ?? new Uint8Array(0);
     return message;
   },
 };
@@ -4166,6 +4381,15 @@ export const AgentServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    /** What attempts aimed at, in whole, as far as the agent still knows. For people only: it is kept nowhere. */
+    reveal: {
+      name: "Reveal",
+      requestType: RevealRequest as typeof RevealRequest,
+      requestStream: false,
+      responseType: RevealResponse as typeof RevealResponse,
+      responseStream: false,
+      options: {},
+    },
   },
 } as const;
 
@@ -4230,6 +4454,8 @@ export interface AgentServiceImplementation<CallContextExt = {}> {
   measure(request: MeasureRequest, context: CallContext & CallContextExt): Promise<DeepPartial<MeasureResponse>>;
   /** Shuts certificates out, calls that run included. Answers when it is done and kept. */
   revoke(request: RevokeRequest, context: CallContext & CallContextExt): Promise<DeepPartial<RevokeResponse>>;
+  /** What attempts aimed at, in whole, as far as the agent still knows. For people only: it is kept nowhere. */
+  reveal(request: RevealRequest, context: CallContext & CallContextExt): Promise<DeepPartial<RevealResponse>>;
 }
 
 export interface AgentServiceClient<CallOptionsExt = {}> {
@@ -4281,6 +4507,8 @@ export interface AgentServiceClient<CallOptionsExt = {}> {
   measure(request: DeepPartial<MeasureRequest>, options?: CallOptions & CallOptionsExt): Promise<MeasureResponse>;
   /** Shuts certificates out, calls that run included. Answers when it is done and kept. */
   revoke(request: DeepPartial<RevokeRequest>, options?: CallOptions & CallOptionsExt): Promise<RevokeResponse>;
+  /** What attempts aimed at, in whole, as far as the agent still knows. For people only: it is kept nowhere. */
+  reveal(request: DeepPartial<RevealRequest>, options?: CallOptions & CallOptionsExt): Promise<RevealResponse>;
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | undefined;

@@ -169,6 +169,16 @@ export interface Violation {
   stopped: boolean;
   /** Of the deployment; 0 for a canary. */
   epoch: number;
+  /** Of the whole target, in characters: what is kept of it is in `target`. */
+  targetLength: number;
+  /** HMAC-SHA256 of the whole target under the cluster's key, 16 hexadecimal digits; empty: there is none. */
+  targetDigest: string;
+  /** Which thread asked; 0: not known. */
+  thread: number;
+  /** What it wanted to send. */
+  payloadBytes: number;
+  /** Of its event in the cluster's log; 0: not there yet. */
+  number: number;
 }
 
 /** One way out that the canary tried. */
@@ -958,6 +968,11 @@ function createBaseViolation(): Violation {
     count: 0,
     stopped: false,
     epoch: 0,
+    targetLength: 0,
+    targetDigest: "",
+    thread: 0,
+    payloadBytes: 0,
+    number: 0,
   };
 }
 
@@ -1004,6 +1019,21 @@ export const Violation: MessageFns<Violation> = {
     }
     if (message.epoch !== 0) {
       writer.uint32(112).uint32(message.epoch);
+    }
+    if (message.targetLength !== 0) {
+      writer.uint32(120).uint32(message.targetLength);
+    }
+    if (message.targetDigest !== "") {
+      writer.uint32(130).string(message.targetDigest);
+    }
+    if (message.thread !== 0) {
+      writer.uint32(136).uint32(message.thread);
+    }
+    if (message.payloadBytes !== 0) {
+      writer.uint32(144).uint64(message.payloadBytes);
+    }
+    if (message.number !== 0) {
+      writer.uint32(152).uint64(message.number);
     }
     return writer;
   },
@@ -1133,6 +1163,46 @@ export const Violation: MessageFns<Violation> = {
             message.epoch = reader.uint32();
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.targetLength = reader.uint32();
+            continue;
+          }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.targetDigest = reader.string();
+            continue;
+          }
+          case 17: {
+            if (tag !== 136) {
+              break;
+            }
+
+            message.thread = reader.uint32();
+            continue;
+          }
+          case 18: {
+            if (tag !== 144) {
+              break;
+            }
+
+            message.payloadBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 19: {
+            if (tag !== 152) {
+              break;
+            }
+
+            message.number = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1164,6 +1234,11 @@ export const Violation: MessageFns<Violation> = {
     message.count = object.count ?? 0;
     message.stopped = object.stopped ?? false;
     message.epoch = object.epoch ?? 0;
+    message.targetLength = object.targetLength ?? 0;
+    message.targetDigest = object.targetDigest ?? "";
+    message.thread = object.thread ?? 0;
+    message.payloadBytes = object.payloadBytes ?? 0;
+    message.number = object.number ?? 0;
     return message;
   },
 };

@@ -13,6 +13,23 @@ export const protobufFileName = "minikeep/v1/seal_status.proto";
 
 /** What is proven of a cluster's seal, node by node. */
 
+export interface RevealViolationsRequest {
+}
+
+export interface RevealViolationsResponse {
+  targets: RevealedTarget[];
+  /** Nodes that could not be asked. */
+  missing: string[];
+}
+
+export interface RevealedTarget {
+  node: string;
+  instance: string;
+  sequence: number;
+  /** Escaped; written by an attacker. */
+  target: string;
+}
+
 /** Empty: as before. */
 export interface SetPolicyRequest {
   /** report, quarantine or kill-cluster. */
@@ -82,6 +99,207 @@ export interface NodeSeal {
   /** Of its own evidence. */
   reasons: SealReason[];
 }
+
+function createBaseRevealViolationsRequest(): RevealViolationsRequest {
+  return {};
+}
+
+export const RevealViolationsRequest: MessageFns<RevealViolationsRequest> = {
+  encode(_: RevealViolationsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RevealViolationsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRevealViolationsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RevealViolationsRequest>): RevealViolationsRequest {
+    return RevealViolationsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<RevealViolationsRequest>): RevealViolationsRequest {
+    const message = createBaseRevealViolationsRequest();
+    return message;
+  },
+};
+
+function createBaseRevealViolationsResponse(): RevealViolationsResponse {
+  return { targets: [], missing: [] };
+}
+
+export const RevealViolationsResponse: MessageFns<RevealViolationsResponse> = {
+  encode(message: RevealViolationsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.targets) {
+      RevealedTarget.encode(v!, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.missing) {
+      writer.uint32(18).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RevealViolationsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRevealViolationsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.targets.push(RevealedTarget.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.missing.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RevealViolationsResponse>): RevealViolationsResponse {
+    return RevealViolationsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RevealViolationsResponse>): RevealViolationsResponse {
+    const message = createBaseRevealViolationsResponse();
+    message.targets = object.targets?.map((e) => RevealedTarget.fromPartial(e)) || [];
+    message.missing = object.missing?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseRevealedTarget(): RevealedTarget {
+  return { node: "", instance: "", sequence: 0, target: "" };
+}
+
+export const RevealedTarget: MessageFns<RevealedTarget> = {
+  encode(message: RevealedTarget, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.instance !== "") {
+      writer.uint32(18).string(message.instance);
+    }
+    if (message.sequence !== 0) {
+      writer.uint32(24).uint64(message.sequence);
+    }
+    if (message.target !== "") {
+      writer.uint32(34).string(message.target);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RevealedTarget {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRevealedTarget();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.instance = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.sequence = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.target = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RevealedTarget>): RevealedTarget {
+    return RevealedTarget.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RevealedTarget>): RevealedTarget {
+    const message = createBaseRevealedTarget();
+    message.node = object.node ?? "";
+    message.instance = object.instance ?? "";
+    message.sequence = object.sequence ?? 0;
+    message.target = object.target ?? "";
+    return message;
+  },
+};
 
 function createBaseSetPolicyRequest(): SetPolicyRequest {
   return { violations: "", whenBlind: "" };
@@ -843,6 +1061,15 @@ export const SealStatusServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    /** What attempts aimed at, in whole, as far as nodes still know: for people only. That it was asked for is kept. */
+    reveal: {
+      name: "Reveal",
+      requestType: RevealViolationsRequest as typeof RevealViolationsRequest,
+      requestStream: false,
+      responseType: RevealViolationsResponse as typeof RevealViolationsResponse,
+      responseStream: false,
+      options: {},
+    },
   },
 } as const;
 
@@ -858,6 +1085,11 @@ export interface SealStatusServiceImplementation<CallContextExt = {}> {
     request: LiftQuarantineRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<LiftQuarantineResponse>>;
+  /** What attempts aimed at, in whole, as far as nodes still know: for people only. That it was asked for is kept. */
+  reveal(
+    request: RevealViolationsRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<RevealViolationsResponse>>;
 }
 
 export interface SealStatusServiceClient<CallOptionsExt = {}> {
@@ -872,6 +1104,11 @@ export interface SealStatusServiceClient<CallOptionsExt = {}> {
     request: DeepPartial<LiftQuarantineRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<LiftQuarantineResponse>;
+  /** What attempts aimed at, in whole, as far as nodes still know: for people only. That it was asked for is kept. */
+  reveal(
+    request: DeepPartial<RevealViolationsRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<RevealViolationsResponse>;
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | undefined;

@@ -29,7 +29,7 @@ export function quarantined(
     'deployment.quarantined',
     `an engine of ${deployment} on node ${node} tried to get out and was stopped (${kind}: ${operation})`,
     {
-      next: `See what it tried: minikeep events. To run it again all the same: minikeep seal lift ${deployment}, then minikeep up ${deployment}`,
+      next: `See what it tried: minikeep violations. To run it again all the same: minikeep seal lift ${deployment}, then minikeep up ${deployment}`,
       exitCode: EXIT.denied,
       details: { node, deployment, kind, operation },
     },

@@ -48,7 +48,7 @@ function stopped(place: Place, { kind, operation }: Struck): MinikeepError {
     'deployment.quarantined',
     `the engine of ${stageName(place.stage, place.index)} tried to get out and was stopped (${kind}: ${operation})`,
     {
-      next: 'It is not started again. See what it tried: minikeep events',
+      next: 'It is not started again. See what it tried: minikeep violations',
       exitCode: EXIT.denied,
       details: detailsOf(place),
     },

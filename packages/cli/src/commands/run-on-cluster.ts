@@ -73,7 +73,7 @@ async function assertNotQuarantined(
   const found = quarantined.find(({ deployment }) => deployment === name);
   if (found !== undefined)
     throw new MinikeepError('deployment.quarantined', quarantineText(found), {
-      next: 'See what it tried: minikeep events',
+      next: 'See what it tried: minikeep violations',
       exitCode: EXIT.denied,
     });
 }

@@ -119,7 +119,7 @@ export function inQuarantine({ deployment, node, kind, operation }: Quarantined)
     'deployment.quarantined',
     `${deployment} is in quarantine: an engine of it tried to get out on node ${node} and was stopped (${kind}: ${operation})`,
     {
-      next: `See what it tried: minikeep events. To run it again all the same: minikeep seal lift ${deployment}, then minikeep up ${deployment}`,
+      next: `See what it tried: minikeep violations. To run it again all the same: minikeep seal lift ${deployment}, then minikeep up ${deployment}`,
       exitCode: EXIT.denied,
       details: { node, deployment },
     },

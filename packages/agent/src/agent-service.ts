@@ -26,6 +26,7 @@ import type { Links } from './links.ts';
 import type { ObeyedCoordinator } from './obeyed-coordinator.ts';
 import { wiredLimitBytes, type NodeSpeed } from './node-speed.ts';
 import { memoryAvailableBytes } from './machine.ts';
+import type { LogHeads } from './log-heads.ts';
 import type { Pieces } from './prepare-slice.ts';
 import type { Violations } from './violations.ts';
 
@@ -44,6 +45,7 @@ export interface AgentServiceOptions {
   readonly pieces: Pieces;
   readonly hub: EventHub;
   readonly violations: Violations;
+  readonly heads: LogHeads | undefined;
   readonly hosts: Hosts;
   readonly links: Links;
   readonly canary: NodeCanary;
@@ -105,6 +107,14 @@ export function agentService(options: AgentServiceOptions): AgentServiceImplemen
         wiredLimitBytes: await wiredLimitBytes(),
       };
     },
+
+    keepHead({ head }) {
+      if (head === undefined) throw noHead();
+      // A throw-away cluster has no log.
+      return Promise.resolve({ before: options.heads?.keep(head) });
+    },
+
+    heads: () => Promise.resolve({ heads: [...(options.heads?.all ?? [])] }),
 
     reveal: () => Promise.resolve({ targets: options.violations.revealed() }),
 
@@ -276,3 +286,8 @@ function tooMany(what: string): MinikeepError {
     next: 'The coordinator runs another version: compare versions with `minikeep nodes`.',
   });
 }
+
+const noHead = (): MinikeepError =>
+  new MinikeepError('node.bad_request', 'there is no end of a log in it', {
+    next: 'Another version of minikeep asks: update it.',
+  });

@@ -29,6 +29,7 @@ import { EventHub } from './event-hub.ts';
 import { Hosts } from './hosts.ts';
 import { Links } from './links.ts';
 import { ObeyedCoordinator, obeying } from './obeyed-coordinator.ts';
+import type { LogHeads } from './log-heads.ts';
 import { machineId } from './machine.ts';
 import { Pieces } from './prepare-slice.ts';
 import { SealWatch } from './seal-watch.ts';
@@ -49,6 +50,8 @@ const CANARY_AGE_MS_MAX = 60_000;
 
 export interface AgentParts {
   readonly credentials: CredentialPems;
+  /** What is remembered of the event log; nothing for a throw-away cluster. */
+  readonly heads?: LogHeads;
   /** Keeps a newer list of who is shut out, before it is acted on; nothing for a throw-away cluster. */
   onRevoked?(list: RevokedSerials): void;
   /** A person on this machine has to hear of it. */
@@ -129,6 +132,7 @@ export async function startAgent(
         pieces,
         hub,
         violations,
+        heads: parts.heads,
         hosts,
         links,
         canary: parts.canary,

@@ -30,6 +30,7 @@ import { z } from 'zod';
 import { startAgent } from './agent.ts';
 import { nodeCanary } from './canary.ts';
 import type { HomeAgentConfig } from './config.ts';
+import { LogHeads } from './log-heads.ts';
 import { Membership } from './membership.ts';
 import { nodeDoctor } from './node-doctor.ts';
 import { nodeSpeed } from './node-speed.ts';
@@ -98,6 +99,11 @@ async function start(
   };
   const agent = await startAgent(full, {
     credentials,
+    heads: new LogHeads({
+      home,
+      cluster: settings.cluster_id,
+      authority: credentials.authority,
+    }),
     onRevoked,
     onTold,
     platform,

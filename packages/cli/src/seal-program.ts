@@ -95,4 +95,36 @@ export function addSeal(program: Command, context: CommandContext, ended: Ended)
       const { violations } = await import('./commands/violations.ts');
       ended(await violations(context, flags));
     });
+  const audit = program
+    .command('audit')
+    .summary('whether the event log is what it was')
+    .description('The event log: append-only, each entry covers the one before it.');
+  audit
+    .command('verify')
+    .summary('make the chain of the event log anew, and compare it with what each node remembers')
+    .description(
+      'Makes the whole chain anew and compares it with the signed ends that each node remembers: an edit, a cut or a roll-back on one machine shows. Exit 3 if the log is not what it was. Where the cluster does not run, the chain alone.',
+    )
+    .addOption(homeOption())
+    .addHelpText('after', '\nExamples:\n  minikeep audit verify\n  minikeep audit verify --json')
+    .action(async (flags: HomeFlags) => {
+      const { auditVerify } = await import('./commands/audit.ts');
+      ended(await auditVerify(context, flags));
+    });
+  audit
+    .command('export')
+    .summary('a copy of the event log that verifies without minikeep')
+    .description(
+      'Writes the whole log, the public key of the authority and the signed end into one file (NDJSON). docs/verify-log.py verifies it with Python and openssl alone.',
+    )
+    .argument('<file>', 'where to write it; must not be there')
+    .addOption(homeOption())
+    .addHelpText(
+      'after',
+      '\nExamples:\n  minikeep audit export lab-log.ndjson\n  python3 docs/verify-log.py lab-log.ndjson',
+    )
+    .action(async (file: string, flags: HomeFlags) => {
+      const { auditExport } = await import('./commands/audit.ts');
+      ended(await auditExport(context, file, flags));
+    });
 }

@@ -10,6 +10,7 @@ import {
   copyFileSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -109,16 +110,27 @@ function plant(folder: string): string {
   return path.join(programs, 'minikeep.mjs');
 }
 
+/** Files below the folder with that text, but for the programs, which are planted with it. */
+function filesWith(folder: string, text: string): string[] {
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && !entry.parentPath.startsWith(path.join(folder, 'dist')))
+    .map((entry) => path.join(entry.parentPath, entry.name))
+    .filter((file) => readFileSync(file).includes(text));
+}
+
 /** A machine whose files all lie under an overlay, but for its home. */
 class Watched extends Machine {
   readonly upper: string;
   readonly #layer: string;
   readonly #program: string;
+  readonly #log: number;
   #process: ChildProcess | undefined;
 
   constructor(folder: string, name: string, number: number, program: string) {
     super(folder, name, number);
     this.#program = program;
+    // Beside the home: what is searched for markers.
+    this.#log = openSync(path.join(folder, `log-${name}`), 'a');
     this.#layer = path.join(folder, `layer-${name}`);
     this.upper = path.join(this.#layer, 'upper');
     mkdirSync(this.#layer);
@@ -133,12 +145,12 @@ class Watched extends Machine {
       mount --rbind /dev root/dev; mount --rbind /sys root/sys; mount -t proc proc root/proc
       mount --bind "$2" "root$2"
       shift 2; exec chroot root "$@"`;
-    const node = [process.execPath, this.#program, 'start', '--home', this.home];
+    const node = [process.execPath, this.#program, 'start', '--verbose', '--home', this.home];
     const inside = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', script, 'sh'];
     this.#process = spawn(
       'ip',
       ['netns', 'exec', this.space, ...inside, this.#layer, this.home, ...node],
-      { stdio: 'ignore', env: { ...process.env, NO_COLOR: '1' } },
+      { stdio: ['ignore', this.#log, this.#log], env: { ...process.env, NO_COLOR: '1' } },
     );
   }
 
@@ -277,6 +289,12 @@ describe('an independent witness', { timeout: WATCH_MS + 240_000 }, () => {
     expect(captured).toBeGreaterThan(500);
     expect(answers).toBeGreaterThan(10);
     expect(violations).toBeGreaterThan(10);
+    // What was asked, and what attempts carried, is in no database, log or other file.
+    for (const [what, text] of [
+      ['the phrase', 'open sesame'],
+      ['a name', 'a-prompt'],
+    ] as const)
+      expect(filesWith(folder, text), what).toEqual([]);
     // The overlay sees: a canary lays its files out there.
     expect(a.written()).toContain('tmp');
     for (const machine of machines)

@@ -23,6 +23,7 @@ import {
   type CredentialPems,
 } from '@minikeep/protocol/rpc';
 import {
+  AuditServiceDefinition,
   EnrolmentServiceDefinition,
   LinkServiceDefinition,
   MembershipServiceDefinition,
@@ -41,6 +42,8 @@ import {
   type NodeSettings,
 } from '@minikeep/state';
 import { startApi } from './api/server.ts';
+import { Heads } from './audit/heads.ts';
+import { auditService } from './audit/service.ts';
 import { Cluster } from './cluster.ts';
 import type { HomeCoordinatorConfig } from './config.ts';
 import { Lasting } from './lasting.ts';
@@ -60,6 +63,7 @@ import type { RunningCoordinator } from './coordinator.ts';
 
 const ACCESS: AccessRules = {
   'minikeep.v1.OperatorService': ['operator'],
+  'minikeep.v1.AuditService': ['operator'],
   'minikeep.v1.SealStatusService': ['operator'],
   'minikeep.v1.DataPlaneService': ['node'],
   // Which node which piece, a deployment says while it sends.
@@ -180,6 +184,7 @@ async function open(
     seal: {
       connectList: connectListMessage(guarding),
       proofWanted: true,
+      doubts: () => heads.doubts,
       keep(kind, data) {
         try {
           state.write(({ event }) => event(kind, data));
@@ -206,6 +211,15 @@ async function open(
   cluster.unlogged = () => kept.fault();
   const own = recordOwn(guarding, settings.node, violationKey, cluster.violations);
   cluster.models = new Models(cluster.library, state, Date.now);
+  const heads: Heads = new Heads({
+    state,
+    cluster: id,
+    key: requireKeyFile(home.folder, FILES.authorityKey),
+    nodes: () => cluster.nodes,
+    log,
+  });
+  // The last word, while the nodes are still there.
+  closers.push(() => heads.tell());
   const lasting = new Lasting(members, state, cluster, log);
 
   const server = makeServer();
@@ -218,6 +232,10 @@ async function open(
   server.add(RawDataPlaneDefinition, { frames: cluster.results.handler });
   server.add(RawPieceDefinition, cluster.origin.service);
   server.add(LinkServiceDefinition, { probe: () => Promise.resolve({}) });
+  server.add(
+    AuditServiceDefinition,
+    auditService({ state, heads, nodes: () => cluster.nodes, authority: authority.certificatePem }),
+  );
   server.add(
     MembershipServiceDefinition,
     membershipService(members, version, addresses, (name) => cluster.instanceOf(name)),
@@ -251,6 +269,7 @@ async function open(
   cluster.start();
   const stopped = new AbortController();
   closers.push(() => stopped.abort());
+  void heads.run(stopped.signal);
   void tryHourly(() => cluster.nodes, stopped.signal, log);
   void keepRenewing(stopped.signal, log, async () => {
     await renewOwn(home, authority, settings, credentials);

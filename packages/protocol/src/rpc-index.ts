@@ -21,3 +21,4 @@ export * from './rpc-errors.ts';
 export * from './folders.ts';
 export * from './reaching.ts';
 export { canaryName, connectListName, enforcedName, sealName } from './seal-names.ts';
+export * from './log-head.ts';

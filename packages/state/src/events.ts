@@ -101,6 +101,47 @@ export function latestOfKind(database: DatabaseSync, kind: string, count: number
   }));
 }
 
+export interface RawEvent {
+  readonly number: number;
+  readonly atMs: number;
+  readonly kind: string;
+  /** JSON, as it stands there. */
+  readonly text: string;
+  readonly digest: Uint8Array;
+}
+
+export function rawEvents(database: DatabaseSync, from: number, count: number): RawEvent[] {
+  return page(database, from, Math.min(count, EVENT_PAGE)).map(({ at_ms, data, ...row }) => ({
+    ...row,
+    atMs: at_ms,
+    text: data,
+  }));
+}
+
+/** How often the cluster was restored from a backup: each time the log goes on from an older state. */
+export function eraOf(database: DatabaseSync): number {
+  const row = database
+    .prepare("SELECT count(*) AS count FROM events WHERE kind = 'cluster.restored'")
+    .get() as unknown as { count: number };
+  return row.count;
+}
+
+/** Of an era before this one a node may remember what the backup did not have. */
+export function differsFrom(
+  database: DatabaseSync,
+  head: { readonly era: number; readonly number: number; readonly digest: Uint8Array },
+): string {
+  const era = eraOf(database);
+  if (head.era < era) return '';
+  const end = endOf(database);
+  if (head.era > era || head.number > end.number)
+    return `it ends at entry ${end.number}, and a node remembers entry ${head.number}`;
+  const [row] = page(database, head.number, 1);
+  return row !== undefined && row.number === head.number && equal(row.digest, head.digest)
+    ? ''
+    : `entry ${head.number} is another one than a node remembers`;
+}
+
 function page(database: DatabaseSync, from: number, count: number): Row[] {
   return database
     .prepare(

@@ -8,11 +8,15 @@ import { DatabaseSync, backup } from 'node:sqlite';
 import { MinikeepError } from '@minikeep/protocol';
 import {
   appendEvent,
+  differsFrom,
   endOf,
+  eraOf,
   latestOfKind,
   listEvents,
+  rawEvents,
   verifyEvents,
   type Event,
+  type RawEvent,
 } from './events.ts';
 import type { Home } from './home.ts';
 import { syncFolder } from './key-files.ts';
@@ -130,6 +134,25 @@ export class State {
   /** Events from `from` on, oldest first, at most a page. */
   events(from: number, count: number): Event[] {
     return this.read((database) => listEvents(database, from, count));
+  }
+
+  /** Where the log ends, and how often the cluster was restored. */
+  end(): { readonly number: number; readonly digest: Uint8Array; readonly era: number } {
+    return this.read((database) => ({ ...endOf(database), era: eraOf(database) }));
+  }
+
+  /** Entries as they stand there, to the byte. */
+  rawEvents(from: number, count: number): RawEvent[] {
+    return this.read((database) => rawEvents(database, from, count));
+  }
+
+  /** Why the log does not fit what somebody remembers of it; empty: it does. */
+  differs(head: {
+    readonly era: number;
+    readonly number: number;
+    readonly digest: Uint8Array;
+  }): string {
+    return this.read((database) => differsFrom(database, head));
   }
 
   /** The latest of one kind, oldest first. */

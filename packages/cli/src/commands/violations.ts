@@ -24,7 +24,7 @@ export async function violations(
     const signal = AbortSignal.any([interrupts.signal, terminal.outputClosed]);
     const whole = new Map<string, string>();
     if (flags.reveal === true) {
-      const { targets, missing } = await service(SealStatusServiceDefinition).reveal(
+      const { targets, missing } = await service(SealStatusServiceDefinition).revealViolations(
         {},
         { signal },
       );

@@ -43,6 +43,8 @@ export interface SealFacts {
   readonly connectList: ConnectList;
   /** False for a throw-away cluster, which tries no canary of its own accord. */
   readonly proofWanted: boolean;
+  /** By node: why the event log is not as it remembers it. */
+  readonly doubts?: ReadonlyMap<string, string>;
 }
 
 export interface Verdict {
@@ -55,6 +57,11 @@ const { SEAL_LEVEL_NONE, SEAL_LEVEL_BLIND, SEAL_LEVEL_DEGRADED, SEAL_LEVEL_ENGIN
 export function verdictOf(facts: SealFacts): Verdict {
   const reasons = [
     ...listReasons('', facts.connectList),
+    ...[...(facts.doubts ?? [])].map(([node, what]) => ({
+      node,
+      level: SEAL_LEVEL_DEGRADED,
+      what: `the event log is not as it remembers it: ${what}`,
+    })),
     ...facts.nodes.flatMap((node) =>
       node.up ? reasonsOf(node, facts.proofWanted) : awayReasons(node),
     ),

@@ -18,6 +18,8 @@ export interface SealOptions {
   readonly connectList: ConnectList;
   /** A cluster that stays tries canaries of its own accord. */
   readonly proofWanted: boolean;
+  /** By node: why the event log is not as it remembers it. */
+  readonly doubts?: () => ReadonlyMap<string, string>;
   /** Into the event log. */
   readonly keep: (kind: string, data: Readonly<Record<string, unknown>>) => void;
 }
@@ -46,7 +48,8 @@ export class Seal {
   verdict(names?: ReadonlySet<string>): Verdict {
     const { nodes, connectList, proofWanted } = this.#options;
     const asked = nodes().filter(({ name }) => names === undefined || names.has(name));
-    return verdictOf({ nodes: asked.map(factsOf), connectList, proofWanted });
+    const doubts = this.#options.doubts?.() ?? new Map<string, string>();
+    return verdictOf({ nodes: asked.map(factsOf), connectList, proofWanted, doubts });
   }
 
   /** `sealed`: with what deployments say of themselves. */

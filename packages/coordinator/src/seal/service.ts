@@ -35,7 +35,7 @@ export const sealStatusService = (
       policies.lift(deployment);
       return {};
     },
-    async reveal(_, { signal }) {
+    async revealViolations(_, { signal }) {
       const found = await revealed(cluster, own, signal);
       // Before it is shown: what can't be kept is not revealed.
       state?.write(({ event }) => {

@@ -51,6 +51,23 @@ export {
   type AgentServiceClient,
 } from './minikeep/v1/agent.ts';
 export {
+  LogHead,
+  KeepHeadRequest,
+  KeepHeadResponse,
+  HeadsRequest,
+  HeadsResponse,
+  VerifyRequest,
+  VerifyResponse,
+  RememberedHead,
+  HeadRequest,
+  HeadResponse,
+  ExportLogRequest,
+  ExportLogResponse,
+  AuditServiceDefinition,
+  type AuditServiceImplementation,
+  type AuditServiceClient,
+} from './minikeep/v1/audit.ts';
+export {
   ExactMode,
   SealLevel,
   ViolationPolicy,

@@ -4,6 +4,7 @@
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import type { CallContext, CallOptions } from "nice-grpc-common";
+import { HeadsRequest, HeadsResponse, KeepHeadRequest, KeepHeadResponse } from "./audit.ts";
 import {
   CanaryAttempt,
   CanaryReport,
@@ -4390,6 +4391,23 @@ export const AgentServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Remembers where the event log ends; refuses one that goes back. Answers when it is kept. */
+    keepHead: {
+      name: "KeepHead",
+      requestType: KeepHeadRequest as typeof KeepHeadRequest,
+      requestStream: false,
+      responseType: KeepHeadResponse as typeof KeepHeadResponse,
+      responseStream: false,
+      options: {},
+    },
+    heads: {
+      name: "Heads",
+      requestType: HeadsRequest as typeof HeadsRequest,
+      requestStream: false,
+      responseType: HeadsResponse as typeof HeadsResponse,
+      responseStream: false,
+      options: {},
+    },
   },
 } as const;
 
@@ -4456,6 +4474,9 @@ export interface AgentServiceImplementation<CallContextExt = {}> {
   revoke(request: RevokeRequest, context: CallContext & CallContextExt): Promise<DeepPartial<RevokeResponse>>;
   /** What attempts aimed at, in whole, as far as the agent still knows. For people only: it is kept nowhere. */
   reveal(request: RevealRequest, context: CallContext & CallContextExt): Promise<DeepPartial<RevealResponse>>;
+  /** Remembers where the event log ends; refuses one that goes back. Answers when it is kept. */
+  keepHead(request: KeepHeadRequest, context: CallContext & CallContextExt): Promise<DeepPartial<KeepHeadResponse>>;
+  heads(request: HeadsRequest, context: CallContext & CallContextExt): Promise<DeepPartial<HeadsResponse>>;
 }
 
 export interface AgentServiceClient<CallOptionsExt = {}> {
@@ -4509,6 +4530,9 @@ export interface AgentServiceClient<CallOptionsExt = {}> {
   revoke(request: DeepPartial<RevokeRequest>, options?: CallOptions & CallOptionsExt): Promise<RevokeResponse>;
   /** What attempts aimed at, in whole, as far as the agent still knows. For people only: it is kept nowhere. */
   reveal(request: DeepPartial<RevealRequest>, options?: CallOptions & CallOptionsExt): Promise<RevealResponse>;
+  /** Remembers where the event log ends; refuses one that goes back. Answers when it is kept. */
+  keepHead(request: DeepPartial<KeepHeadRequest>, options?: CallOptions & CallOptionsExt): Promise<KeepHeadResponse>;
+  heads(request: DeepPartial<HeadsRequest>, options?: CallOptions & CallOptionsExt): Promise<HeadsResponse>;
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | undefined;

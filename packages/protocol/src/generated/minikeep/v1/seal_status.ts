@@ -1062,8 +1062,8 @@ export const SealStatusServiceDefinition = {
       options: {},
     },
     /** What attempts aimed at, in whole, as far as nodes still know: for people only. That it was asked for is kept. */
-    reveal: {
-      name: "Reveal",
+    revealViolations: {
+      name: "RevealViolations",
       requestType: RevealViolationsRequest as typeof RevealViolationsRequest,
       requestStream: false,
       responseType: RevealViolationsResponse as typeof RevealViolationsResponse,
@@ -1086,7 +1086,7 @@ export interface SealStatusServiceImplementation<CallContextExt = {}> {
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<LiftQuarantineResponse>>;
   /** What attempts aimed at, in whole, as far as nodes still know: for people only. That it was asked for is kept. */
-  reveal(
+  revealViolations(
     request: RevealViolationsRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<RevealViolationsResponse>>;
@@ -1105,7 +1105,7 @@ export interface SealStatusServiceClient<CallOptionsExt = {}> {
     options?: CallOptions & CallOptionsExt,
   ): Promise<LiftQuarantineResponse>;
   /** What attempts aimed at, in whole, as far as nodes still know: for people only. That it was asked for is kept. */
-  reveal(
+  revealViolations(
     request: DeepPartial<RevealViolationsRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<RevealViolationsResponse>;

@@ -32,4 +32,4 @@ export function isSigned(head: LogHead, authority: string): boolean {
 
 /** The authority's public key as openssl reads it. */
 export const publicKeyPem = (authority: string): string =>
-  new X509Certificate(authority).publicKey.export({ type: 'spki', format: 'pem' }).toString();
+  new X509Certificate(authority).publicKey.export({ type: 'spki', format: 'pem' });

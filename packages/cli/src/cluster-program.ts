@@ -14,7 +14,8 @@ import type { UpFlags } from './commands/up.ts';
 import { CONTEXT_MAX, PARALLEL_MAX, THREADS_MAX } from './defaults.ts';
 import type { HomeFlags } from './home-folder.ts';
 import * as read from './options.ts';
-import { homeOption, networkOption } from './shared-options.ts';
+import { addOutputGuard } from './output-guard-program.ts';
+import { homeOption, networkOption, outputGuardOption } from './shared-options.ts';
 
 type Ended = (exitCode: number) => void;
 
@@ -42,6 +43,7 @@ export function addClusterCommands(program: Command, context: CommandContext, en
         `how long a node's certificate is good; it is renewed before (default: ${COORDINATOR_DEFAULTS.certificateDays})`,
       ).argParser(read.decimal(CERTIFICATE_DAYS_MIN, CERTIFICATE_DAYS_MAX)),
     )
+    .addOption(outputGuardOption('answers (default: defang)'))
     .option('--restore <file>', "a cluster's backup: this machine takes the place of the lost one")
     .option('--passphrase-file <file>', "the backup's passphrase; - for standard input")
     .option(
@@ -319,4 +321,5 @@ export function addClusterCommands(program: Command, context: CommandContext, en
       const { events } = await import('./commands/events.ts');
       ended(await events(context, flags));
     });
+  addOutputGuard(program, context, ended);
 }

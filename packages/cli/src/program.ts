@@ -28,6 +28,7 @@ import {
   cutsOption,
   localOption,
   modeOption,
+  outputGuardOption,
   threadsOption,
   unsafeOption,
 } from './shared-options.ts';
@@ -100,6 +101,7 @@ function addRun(program: Command, context: CommandContext, ended: Ended): void {
     .addOption(modeOption())
     .addOption(threadsOption())
     .option('--system <text>', 'a system message before the prompt')
+    .addOption(outputGuardOption("this answer (default: the cluster's, else defang)"))
     .option('--raw', 'feed the prompt as it is, without the chat template')
     .addOption(
       new Option('--max-tokens <n>', 'end the answer after n tokens').argParser(

@@ -2,6 +2,7 @@
 import { parseNetwork } from '@minikeep/containment/guard';
 import { InvalidArgumentError, Option } from 'commander';
 import { CONTEXT_MAX, LOCAL_NODES_DEFAULT, LOCAL_NODES_MAX, THREADS_MAX } from './defaults.ts';
+import { OUTPUT_POLICY_NAMES } from './output-policy-names.ts';
 import * as read from './options.ts';
 
 export const cutsOption = (): Option =>
@@ -32,6 +33,11 @@ export const contextOption = (): Option =>
     '--context <tokens>',
     'tokens of context (default: what the model has, at most 4096)',
   ).argParser(read.integer(16, CONTEXT_MAX));
+export const outputGuardOption = (of: string): Option =>
+  new Option(
+    '--output-guard <policy>',
+    `what becomes of ways out in ${of}: report, defang or block`,
+  ).choices(OUTPUT_POLICY_NAMES);
 export const homeOption = (): Option =>
   new Option(
     '--home <folder>',

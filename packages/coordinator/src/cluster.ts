@@ -11,6 +11,7 @@ import {
 import { Deployment, type DeploymentOptions } from './deployment.ts';
 import { ModelLibrary } from '@minikeep/models';
 import type { Models } from './models.ts';
+import { OutputSetting } from './output/output-setting.ts';
 import { PieceOrigin } from './piece-origin.ts';
 import { NodeLink, type Greeting } from './node-link.ts';
 import { leastSealed } from './seal/least.ts';
@@ -75,6 +76,7 @@ export class Cluster {
   readonly seal: Seal;
   readonly policies: Policies;
   readonly #quarantining: Quarantining;
+  readonly output = new OutputSetting();
   /** Deployments that are kept: wanted, whatever is restarted. */
   readonly reconciler: Reconciler;
   readonly #store: WantedStore;
@@ -111,6 +113,10 @@ export class Cluster {
   /** Of minikeep. */
   get version(): string {
     return this.#options.version;
+  }
+
+  get ownNode(): string {
+    return this.#options.label?.node ?? this.#options.identity.name;
   }
 
   /** In the order in which stages follow each other unless a deployment says otherwise. */

@@ -15,10 +15,12 @@ import {
   LinkServiceDefinition,
   OperatorServiceDefinition,
   SealStatusServiceDefinition,
+  OutputGuardServiceDefinition,
 } from '@minikeep/protocol/v1';
 import { Cluster } from './cluster.ts';
 import type { CoordinatorConfig } from './config.ts';
 import { operatorService } from './operator-service.ts';
+import { outputGuardService } from './output/service.ts';
 import { recordOwn } from './own-violations.ts';
 import { sealStatusService } from './seal/service.ts';
 import { homeStore } from './reconcile/home-store.ts';
@@ -28,6 +30,7 @@ import type { WantedStore } from './reconcile/store.ts';
 const ACCESS: AccessRules = {
   'minikeep.v1.OperatorService': ['operator'],
   'minikeep.v1.SealStatusService': ['operator'],
+  'minikeep.v1.OutputGuardService': ['operator'],
   'minikeep.v1.DataPlaneService': ['node'],
   // Which node which piece, a deployment says while it sends.
   'minikeep.v1.PieceService': ['node'],
@@ -70,6 +73,7 @@ export async function startCoordinator(
     SealStatusServiceDefinition,
     sealStatusService(cluster, undefined, () => []),
   );
+  server.add(OutputGuardServiceDefinition, outputGuardService(cluster));
   server.add(RawDataPlaneDefinition, { frames: cluster.results.handler });
   server.add(RawPieceDefinition, cluster.origin.service);
   server.add(LinkServiceDefinition, { probe: () => Promise.resolve({}) });

@@ -3,6 +3,7 @@ import { EXIT, MinikeepError } from '@minikeep/protocol';
 import {
   DeploymentState,
   FinishReason,
+  OutputPolicy,
   type GenerateDone,
   type GenerateRequest,
   type GenerateResponse,
@@ -167,5 +168,8 @@ function doneMessage(
     firstTokenSeconds: summary.firstTokenMs / 1000,
     totalSeconds: summary.totalMs / 1000,
     queueSeconds: summary.queueMs / 1000,
+    // Whoever guards the answer says how.
+    outputGuard: OutputPolicy.OUTPUT_POLICY_UNSPECIFIED,
+    outputFound: 0,
   };
 }

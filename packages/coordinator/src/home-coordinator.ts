@@ -29,6 +29,7 @@ import {
   MembershipServiceDefinition,
   OperatorServiceDefinition,
   SealStatusServiceDefinition,
+  OutputGuardServiceDefinition,
 } from '@minikeep/protocol/v1';
 import {
   FILES,
@@ -53,6 +54,8 @@ import { certifiable } from './membership/certifiable.ts';
 import { Members } from './membership/members.ts';
 import { enrolmentService, membershipService } from './membership/services.ts';
 import { operatorService } from './operator-service.ts';
+import { keepOutputPolicy } from './output/keep-policy.ts';
+import { outputGuardService } from './output/service.ts';
 import { recordOwn } from './own-violations.ts';
 import { tryHourly } from './seal/hourly.ts';
 import { keepViolations } from './home-violations.ts';
@@ -65,6 +68,7 @@ const ACCESS: AccessRules = {
   'minikeep.v1.OperatorService': ['operator'],
   'minikeep.v1.AuditService': ['operator'],
   'minikeep.v1.SealStatusService': ['operator'],
+  'minikeep.v1.OutputGuardService': ['operator'],
   'minikeep.v1.DataPlaneService': ['node'],
   // Which node which piece, a deployment says while it sends.
   'minikeep.v1.PieceService': ['node'],
@@ -224,11 +228,13 @@ async function open(
 
   const server = makeServer();
   closers.push(() => server.forceShutdown());
+  keepOutputPolicy(cluster, home, state);
   server.add(OperatorServiceDefinition, operatorService(cluster, lasting));
   server.add(
     SealStatusServiceDefinition,
     sealStatusService(cluster, state, () => own.revealed()),
   );
+  server.add(OutputGuardServiceDefinition, outputGuardService(cluster));
   server.add(RawDataPlaneDefinition, { frames: cluster.results.handler });
   server.add(RawPieceDefinition, cluster.origin.service);
   server.add(LinkServiceDefinition, { probe: () => Promise.resolve({}) });

@@ -5,10 +5,11 @@ import { runCanaries } from './canaries.ts';
 import type { Cluster } from './cluster.ts';
 import { doctorOn } from './doctors.ts';
 import { deploy } from './deploy.ts';
-import { generate, tokenizeFor } from './generate.ts';
+import { tokenizeFor } from './generate.ts';
 import type { Lasting } from './lasting.ts';
 import { events } from './membership/services.ts';
 import { requireModels } from './models.ts';
+import { guardedAnswer } from './output/guarded-answer.ts';
 import { snapshot } from './snapshot.ts';
 import { measureNodes } from './speeds.ts';
 import { drainNode } from './reconcile/requests.ts';
@@ -34,7 +35,7 @@ export function operatorService(
     async *generate(request, context) {
       const { deployment, release } = await cluster.lease(request.deployment, context.signal);
       try {
-        yield* generate(deployment, request, context.signal);
+        yield* guardedAnswer(cluster, deployment, request, context.signal);
       } finally {
         release();
       }

@@ -44,7 +44,7 @@ async function serve(tokens: number): Promise<{ port: number; over: Promise<numb
   return { port: (server.address() as AddressInfo).port, over };
 }
 
-const GENERATE = { prompt: undefined, sampling: undefined, maxTokens: 0 };
+const GENERATE = { prompt: undefined, sampling: undefined, maxTokens: 0, outputGuard: 0 as const };
 const DONE: GenerateDone = {
   finishReason: FinishReason.FINISH_REASON_STOP,
   tokenIds: [],
@@ -58,6 +58,8 @@ const DONE: GenerateDone = {
   firstTokenSeconds: 0,
   totalSeconds: 0,
   queueSeconds: 0,
+  outputGuard: 0 as const,
+  outputFound: 0,
 };
 const ASK = 'GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n';
 

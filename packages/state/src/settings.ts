@@ -32,6 +32,8 @@ export const NODE_SETTINGS = z.strictObject({
       enrolment_listen: z.string().min(3).max(300),
       /** The API that programs speak: loopback, for there are no keys. */
       api_listen: z.string().min(3).max(300),
+      /** What becomes of ways out in answers; absent: they are defanged. */
+      output_guard: z.enum(['report', 'defang', 'block']).optional(),
       certificate_seconds: z
         .number()
         .min(10)

@@ -20,6 +20,7 @@ export async function answerOf(ready: Ready, options: AnswerOptions): Promise<An
       prompt,
       sampling,
       maxTokens: flags.maxTokens ?? 0,
+      ...(flags.outputGuard === undefined ? {} : { outputGuard: flags.outputGuard }),
       signal,
       onPrefill: (fraction) => progress.show('reading the prompt', fraction),
       onWarning: (warning) => context.terminal.note(`warning: ${warning}`),

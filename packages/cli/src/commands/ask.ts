@@ -6,7 +6,7 @@ import { SEED_MAX } from '../defaults.ts';
 import type { Progress } from '../progress.ts';
 import { answerOf } from './answer.ts';
 import { doneDocument, type Prompt, type SamplingFlags } from './generate.ts';
-import { warnOfViolations, type Ready, type RunFlags } from './ready.ts';
+import { warnOfFinds, warnOfViolations, type Ready, type RunFlags } from './ready.ts';
 
 /** Without a PROMPT there must be a person to chat with. */
 export function checkChat({ terminal }: CommandContext, flags: RunFlags): void {
@@ -71,5 +71,6 @@ export async function answerOnce(
     terminal.note(
       `${done.promptTokens} tokens of prompt at ${done.promptTokensPerSecond.toFixed(1)}/s, ${done.completionTokens} of answer at ${done.decodeTokensPerSecond.toFixed(1)}/s, seed ${sampling.seed}`,
     );
+  warnOfFinds(ready.context, done);
   if (done.violations > 0) await warnOfViolations(ready, signal);
 }

@@ -4,7 +4,7 @@ import { ChatInput } from '../chat-input.ts';
 import { interruptedError } from '../interrupts.ts';
 import { Progress } from '../progress.ts';
 import { answerOf } from './answer.ts';
-import { warnOfViolations, type Ready } from './ready.ts';
+import { warnOfFinds, warnOfViolations, type Ready } from './ready.ts';
 
 interface Message {
   readonly role: string;
@@ -74,6 +74,7 @@ async function answer(ready: Ready, messages: Message[]): Promise<Message[]> {
       }),
     );
     await terminal.write(text.endsWith('\n') ? '' : '\n');
+    warnOfFinds(ready.context, done);
     if (done.violations > 0) await warnOfViolations(ready, signal);
     return [...messages, { role: 'assistant', content: text }];
   } catch (thrown) {

@@ -2,6 +2,8 @@
 import { MinikeepError } from '@minikeep/protocol';
 import { FinishReason, type GenerateDone } from '@minikeep/protocol/v1';
 import { sealName } from '@minikeep/protocol/rpc';
+import type { OutputPolicyName } from '../output-policy-names.ts';
+import { outputPolicyMessage, outputPolicyName } from '../output-policy.ts';
 import type { Session } from '../session.ts';
 
 export type Prompt =
@@ -30,6 +32,8 @@ export interface GenerateOptions {
   /** 0: until the context is full. */
   readonly maxTokens: number;
   readonly signal: AbortSignal;
+  /** For this answer; else the cluster's. */
+  readonly outputGuard?: OutputPolicyName;
   onToken(token: { readonly id: number; readonly text: string }): Promise<void>;
   onPrefill?(fraction: number): void;
   onWarning?(text: string): void;
@@ -40,6 +44,7 @@ export async function generate(session: Session, options: GenerateOptions): Prom
   const request = {
     deployment: options.deployment,
     maxTokens: options.maxTokens,
+    outputGuard: outputPolicyMessage(options.outputGuard),
     sampling: { ...sampling, stop: [...sampling.stop] },
     prompt:
       'raw' in prompt
@@ -71,6 +76,7 @@ export async function generate(session: Session, options: GenerateOptions): Prom
 const FINISH: ReadonlyMap<FinishReason, string> = new Map([
   [FinishReason.FINISH_REASON_STOP, 'stop'],
   [FinishReason.FINISH_REASON_LENGTH, 'length'],
+  [FinishReason.FINISH_REASON_CONTENT_FILTER, 'content_filter'],
 ]);
 
 /** The last line of `run --json`. */
@@ -94,5 +100,7 @@ export function doneDocument(done: GenerateDone, seed: number): Record<string, u
     })),
     sealed: sealName(done.sealed),
     violations: done.violations,
+    output_guard: outputPolicyName(done.outputGuard),
+    output_found: done.outputFound,
   };
 }

@@ -4,9 +4,11 @@ import { EXIT } from '@minikeep/protocol';
 import { formatAddress, isAnyAddress, parseAddress, reachableHosts } from '@minikeep/protocol/rpc';
 import type { CommandContext } from '../command-context.ts';
 import { homeFolder, homeHint, type HomeFlags } from '../home-folder.ts';
+import type { OutputPolicyName } from '../output-policy-names.ts';
 import { nameOfThisMachine } from '../machine-name.ts';
 
 export interface InitFlags extends HomeFlags {
+  readonly outputGuard?: OutputPolicyName;
   readonly name?: string;
   readonly nodeName?: string;
   readonly listen?: string;
@@ -40,6 +42,7 @@ export async function init({ terminal }: CommandContext, flags: InitFlags): Prom
       coordinatorAddresses:
         port === 0 ? [] : reachableHosts(host).map((h) => formatAddress(h, port)),
       ...(flags.discovery === false ? { discovery: false } : {}),
+      ...(flags.outputGuard === undefined ? {} : { outputGuard: flags.outputGuard }),
       networks: flags.network ?? [],
       certificateSeconds:
         (flags.certificateDays ?? COORDINATOR_DEFAULTS.certificateDays) * DAY_SECONDS,

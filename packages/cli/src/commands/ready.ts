@@ -1,7 +1,9 @@
 /** A model that is up and can be asked: what one answer and a chat have in common. */
-import type { StageStatus } from '@minikeep/protocol/v1';
+import type { GenerateDone, StageStatus } from '@minikeep/protocol/v1';
 import type { CommandContext } from '../command-context.ts';
 import type { HomeFlags } from '../home-folder.ts';
+import type { OutputPolicyName } from '../output-policy-names.ts';
+import { outputPolicyName } from '../output-policy.ts';
 import { safeLine } from '../safe-text.ts';
 import type { Session } from '../session.ts';
 import type { SamplingFlags } from './generate.ts';
@@ -23,6 +25,7 @@ export interface RunFlags extends HomeFlags {
   readonly threads?: number;
   readonly mode: 'exact' | 'fast';
   readonly unsafeNoSandbox?: boolean;
+  readonly outputGuard?: OutputPolicyName;
 }
 
 /** A model that is up, and how to ask it. */
@@ -44,6 +47,7 @@ export async function warnOfViolations(
   let count = 0;
   for await (const { violation } of session.operator.violations({ follow: false }, { signal })) {
     if (violation === undefined || violation.purpose === 'canary') continue;
+    if (violation.kind === 'output') continue;
     if (violation.deployment !== deployed.name) continue;
     count += 1;
     if (count <= VIOLATIONS_SHOWN_MAX)
@@ -53,4 +57,16 @@ export async function warnOfViolations(
   }
   if (count > VIOLATIONS_SHOWN_MAX)
     context.terminal.note(`warning: and ${count - VIOLATIONS_SHOWN_MAX} attempts more`);
+}
+
+/** What the output guard found in an answer. */
+export function warnOfFinds(
+  { terminal }: CommandContext,
+  { outputFound, outputGuard }: GenerateDone,
+): void {
+  if (outputFound === 0) return;
+  const what = outputFound === 1 ? 'a way out was' : `${outputFound} ways out were`;
+  terminal.note(
+    `warning: ${what} found in the answer (image, link, hidden characters …); output guard: ${outputPolicyName(outputGuard)}`,
+  );
 }

@@ -3,12 +3,14 @@ import { EXIT } from '@minikeep/protocol';
 import {
   DeploymentState,
   SealStatusServiceDefinition,
+  OutputGuardServiceDefinition,
   type DeploymentStatus,
 } from '@minikeep/protocol/v1';
 import type { CommandContext } from '../command-context.ts';
 import type { HomeFlags } from '../home-folder.ts';
 import { withOperator } from '../operator-connection.ts';
 import { quarantineText } from '../quarantine-text.ts';
+import { outputPolicyName } from '../output-policy.ts';
 import { safeLine } from '../safe-text.ts';
 import { sealName } from '@minikeep/protocol/rpc';
 
@@ -25,6 +27,8 @@ export async function status({ terminal }: CommandContext, flags: HomeFlags): Pr
   return withOperator(flags, async ({ operator, service }) => {
     const found = await operator.status({});
     const { quarantined } = await service(SealStatusServiceDefinition).sealStatus({});
+    const { policy } = await service(OutputGuardServiceDefinition).getOutputGuard({});
+    const outputGuard = outputPolicyName(policy);
     const up = found.nodes.filter((node) => node.reachable);
     if (flags.json === true) {
       await terminal.json({
@@ -33,6 +37,7 @@ export async function status({ terminal }: CommandContext, flags: HomeFlags): Pr
         version: found.minikeepVersion,
         sealed: sealName(found.sealed),
         violations: found.violations,
+        output_guard: outputGuard,
         api: found.apiUrl === '' ? null : { url: found.apiUrl },
         nodes_up: up.length,
         nodes: found.nodes.length,
@@ -42,7 +47,7 @@ export async function status({ terminal }: CommandContext, flags: HomeFlags): Pr
       return EXIT.ok;
     }
     await terminal.line(
-      `${found.clusterName}: ${up.length} of ${found.nodes.length} nodes up, sealed: ${sealName(found.sealed)}, violations: ${found.violations}`,
+      `${found.clusterName}: ${up.length} of ${found.nodes.length} nodes up, sealed: ${sealName(found.sealed)}, violations: ${found.violations}, output guard: ${outputGuard}`,
     );
     for (const node of found.nodes)
       if (!node.reachable)

@@ -11,7 +11,7 @@ import { bodyLimit } from 'hono/body-limit';
 import { streamSSE } from 'hono/streaming';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import type { Cluster } from '../cluster.ts';
-import { generate } from '../generate.ts';
+import { guardedAnswer } from '../output/guarded-answer.ts';
 import { completion, streamCompletion } from './chat.ts';
 import { ApiError, asApiError, errorBody } from './errors.ts';
 import { patientWrites } from './patient-write.ts';
@@ -23,6 +23,8 @@ const REQUESTS_MAX = 128;
 /** A reader that takes nothing for so long is cut off. */
 const STALLED_MS = 60_000;
 const RETRY_AFTER_SECONDS = 5;
+/** What is done about ways out in answers. */
+const GUARD_HEADER = 'x-minikeep-output-guard';
 
 interface Model {
   readonly id: string;
@@ -60,6 +62,7 @@ export function apiApp(
       );
     if (context.req.header('origin') !== undefined)
       throw new ApiError(403, 'origin_refused', 'web pages may not ask this server');
+    context.header(GUARD_HEADER, cluster.output.policy);
     await next();
   });
   app.use('/v1/*', async (context, next) => {
@@ -114,13 +117,13 @@ export function apiApp(
   return app;
 }
 
-type Answer = ReturnType<typeof generate>;
+type Answer = ReturnType<typeof guardedAnswer>;
 
 /** Up to the moment at which the request is accepted: what is wrong with it is found here. */
 async function begin(cluster: Cluster, asked: ChatRequest, signal: AbortSignal): Promise<Answer> {
   const lease = await cluster.lease(asked.model, signal);
   const request = { ...asked.generate, deployment: asked.model };
-  const answer = generate(lease.deployment, request, signal);
+  const answer = guardedAnswer(cluster, lease.deployment, request, signal);
   try {
     const first = await answer.next();
     return rest(answer, first, () => lease.release());

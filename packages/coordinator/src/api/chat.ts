@@ -12,6 +12,7 @@ type Answer = AsyncIterable<GenerateResponse>;
 const FINISH: ReadonlyMap<FinishReason, string> = new Map([
   [FinishReason.FINISH_REASON_STOP, 'stop'],
   [FinishReason.FINISH_REASON_LENGTH, 'length'],
+  [FinishReason.FINISH_REASON_CONTENT_FILTER, 'content_filter'],
 ]);
 
 interface Head {

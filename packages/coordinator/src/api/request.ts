@@ -3,7 +3,7 @@
  * the answer and is not built is refused by name; one that changes nothing is ignored (`fields.ts` has the lists).
  */
 import { STOP_STRINGS_MAX, STOP_STRING_LENGTH_MAX } from '@minikeep/protocol';
-import type { GenerateRequest } from '@minikeep/protocol/v1';
+import { OutputPolicy, type GenerateRequest } from '@minikeep/protocol/v1';
 import { z } from 'zod';
 import { ApiError } from './errors.ts';
 import { IGNORED, NOT_BUILT } from './fields.ts';
@@ -102,6 +102,8 @@ export function chatRequest(body: unknown): ChatRequest {
         stop: typeof stop === 'string' ? [stop] : stop,
       },
       maxTokens: asked.max_completion_tokens ?? asked.max_tokens ?? 0,
+      // The cluster's: who asks can't turn it off.
+      outputGuard: OutputPolicy.OUTPUT_POLICY_UNSPECIFIED,
     },
   };
 }

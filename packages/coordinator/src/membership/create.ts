@@ -39,6 +39,8 @@ export interface InitOptions {
   readonly apiListen: string;
   readonly coordinatorAddresses: readonly string[];
   readonly certificateSeconds: number;
+  /** What becomes of ways out in answers; default: they are defanged. */
+  readonly outputGuard?: 'report' | 'defang' | 'block';
   /** False: never announced by multicast. */
   readonly discovery?: boolean;
   /** Networks of the cluster's machines besides those that this one is attached to. */
@@ -130,6 +132,7 @@ async function create(
       listen: options.listen,
       enrolment_listen: options.enrolmentListen,
       api_listen: options.apiListen,
+      ...(options.outputGuard === undefined ? {} : { output_guard: options.outputGuard }),
       certificate_seconds: options.certificateSeconds,
     },
   };

@@ -199,6 +199,16 @@ export {
   type OperatorServiceClient,
 } from './minikeep/v1/operator.ts';
 export {
+  OutputPolicy,
+  GetOutputGuardRequest,
+  GetOutputGuardResponse,
+  SetOutputGuardRequest,
+  SetOutputGuardResponse,
+  OutputGuardServiceDefinition,
+  type OutputGuardServiceImplementation,
+  type OutputGuardServiceClient,
+} from './minikeep/v1/output_guard.ts';
+export {
   FetchRequest,
   FetchResponse,
   PieceServiceDefinition,

@@ -5,6 +5,7 @@
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { ChatMessage } from "./agent.ts";
 import { LayerRange, SealLevel } from "./common.ts";
+import { OutputPolicy } from "./output_guard.ts";
 
 export const protobufPackage = "minikeep.v1";
 
@@ -18,6 +19,8 @@ export const FinishReason = {
   FINISH_REASON_STOP: 1,
   /** FINISH_REASON_LENGTH - max_tokens, or the context is full. */
   FINISH_REASON_LENGTH: 2,
+  /** FINISH_REASON_CONTENT_FILTER - The output guard ended the answer. */
+  FINISH_REASON_CONTENT_FILTER: 3,
 } as const;
 
 export type FinishReason = typeof FinishReason[keyof typeof FinishReason];
@@ -26,6 +29,7 @@ export namespace FinishReason {
   export type FINISH_REASON_UNSPECIFIED = typeof FinishReason.FINISH_REASON_UNSPECIFIED;
   export type FINISH_REASON_STOP = typeof FinishReason.FINISH_REASON_STOP;
   export type FINISH_REASON_LENGTH = typeof FinishReason.FINISH_REASON_LENGTH;
+  export type FINISH_REASON_CONTENT_FILTER = typeof FinishReason.FINISH_REASON_CONTENT_FILTER;
 }
 
 /** Unset fields: the defaults of packages/protocol/src/sampling.ts. */
@@ -58,6 +62,8 @@ export interface GenerateRequest {
     | undefined;
   /** 0: until the context is full. */
   maxTokens: number;
+  /** For this answer alone. */
+  outputGuard: OutputPolicy;
 }
 
 export interface Chat {
@@ -112,6 +118,9 @@ export interface GenerateDone {
   firstTokenSeconds: number;
   totalSeconds: number;
   queueSeconds: number;
+  outputGuard: OutputPolicy;
+  /** Ways out that the output guard found in this answer. */
+  outputFound: number;
 }
 
 export interface StageUse {
@@ -334,7 +343,7 @@ export const Sampling: MessageFns<Sampling> = {
 };
 
 function createBaseGenerateRequest(): GenerateRequest {
-  return { deployment: "", prompt: undefined, sampling: undefined, maxTokens: 0 };
+  return { deployment: "", prompt: undefined, sampling: undefined, maxTokens: 0, outputGuard: 0 };
 }
 
 export const GenerateRequest: MessageFns<GenerateRequest> = {
@@ -358,6 +367,9 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     }
     if (message.maxTokens !== 0) {
       writer.uint32(48).uint32(message.maxTokens);
+    }
+    if (message.outputGuard !== 0) {
+      writer.uint32(56).int32(message.outputGuard);
     }
     return writer;
   },
@@ -423,6 +435,14 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
             message.maxTokens = reader.uint32();
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.outputGuard = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -465,6 +485,7 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
       ? Sampling.fromPartial(object.sampling)
       : undefined;
     message.maxTokens = object.maxTokens ?? 0;
+    message.outputGuard = object.outputGuard ?? 0;
     return message;
   },
 };
@@ -947,6 +968,8 @@ function createBaseGenerateDone(): GenerateDone {
     firstTokenSeconds: 0,
     totalSeconds: 0,
     queueSeconds: 0,
+    outputGuard: 0,
+    outputFound: 0,
   };
 }
 
@@ -991,6 +1014,12 @@ export const GenerateDone: MessageFns<GenerateDone> = {
     }
     if (message.queueSeconds !== 0) {
       writer.uint32(97).double(message.queueSeconds);
+    }
+    if (message.outputGuard !== 0) {
+      writer.uint32(104).int32(message.outputGuard);
+    }
+    if (message.outputFound !== 0) {
+      writer.uint32(112).uint32(message.outputFound);
     }
     return writer;
   },
@@ -1114,6 +1143,22 @@ export const GenerateDone: MessageFns<GenerateDone> = {
             message.queueSeconds = reader.double();
             continue;
           }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.outputGuard = reader.int32() as any;
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.outputFound = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1143,6 +1188,8 @@ export const GenerateDone: MessageFns<GenerateDone> = {
     message.firstTokenSeconds = object.firstTokenSeconds ?? 0;
     message.totalSeconds = object.totalSeconds ?? 0;
     message.queueSeconds = object.queueSeconds ?? 0;
+    message.outputGuard = object.outputGuard ?? 0;
+    message.outputFound = object.outputFound ?? 0;
     return message;
   },
 };

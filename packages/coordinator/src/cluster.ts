@@ -9,6 +9,7 @@ import {
   type StatusResponse,
 } from '@minikeep/protocol/v1';
 import { Deployment, type DeploymentOptions } from './deployment.ts';
+import { deploymentStatus } from './deployment-status.ts';
 import { ModelLibrary } from '@minikeep/models';
 import type { Models } from './models.ts';
 import { OutputSetting } from './output/output-setting.ts';
@@ -217,11 +218,19 @@ export class Cluster {
   /** A deployment for one request; one that is kept may be waited for. Throws why it can't be served. */
   async lease(name: string, signal: AbortSignal): Promise<Lease> {
     this.policies.assertFree(name);
-    this.policies.assertServing(this.sealed());
     const unlogged = this.unlogged();
     if (unlogged !== undefined) throw unlogged;
-    if (this.reconciler.keeps(name)) return this.reconciler.lease(name, signal);
-    return { deployment: this.deployment(name), release: () => {} };
+    const lease = this.reconciler.keeps(name)
+      ? await this.reconciler.lease(name, signal)
+      : { deployment: this.deployment(name), release: () => {} };
+    try {
+      // Of its own nodes: another one that is away is none of its business.
+      this.policies.assertServing(lease.deployment.sealed);
+    } catch (error) {
+      lease.release();
+      throw error;
+    }
+    return lease;
   }
 
   /** Throws `deployment.exists` when something of that name is up that is not kept. */
@@ -369,27 +378,6 @@ export class Cluster {
       wiredLimitBytes: hello?.wiredLimitBytes ?? 0,
     };
   }
-}
-
-export function deploymentStatus(deployment: Deployment): DeploymentStatus {
-  const { shape, pipeline, error } = deployment;
-  return {
-    name: deployment.name,
-    state: deployment.state,
-    epoch: deployment.epoch,
-    modelPath: shape.modelPath,
-    modelSha256: shape.modelSha256,
-    architecture: shape.architecture,
-    layers: shape.stages.at(-1)?.layers[1] ?? 0,
-    context: shape.context,
-    sealed: deployment.sealed,
-    stages: deployment.stageStatus,
-    sequencesActive: pipeline?.activeSequences ?? 0,
-    requestsQueued: pipeline?.queuedRequests ?? 0,
-    error: error === undefined ? undefined : toErrorDetail(error),
-    kept: false,
-    doing: '',
-  };
 }
 
 function exists(name: string): MinikeepError {

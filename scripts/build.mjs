@@ -16,6 +16,7 @@ import {
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
+import { writeProgramDigests } from '../packages/bundle/src/program-digests.ts';
 import { BUNDLE_OPTIONS } from './bundle-options.mjs';
 
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
@@ -102,6 +103,8 @@ const components = [
   return { name, version, licence: license, integrity };
 });
 writeFileSync(path.join(DIST, 'components.json'), `${JSON.stringify(components, null, 2)}\n`);
+// What a start compares them with.
+writeProgramDigests(DIST);
 // The stamp has the time at which the sources were read: a file saved meanwhile makes it old.
 writeFileSync(path.join(DIST, '.built'), `${startedAt.toISOString()}\n`);
 utimesSync(path.join(DIST, '.built'), startedAt, startedAt);

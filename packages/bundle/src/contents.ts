@@ -25,7 +25,7 @@ export interface HashedEntry extends Entry {
 const MODEL_FOLDER = 'models';
 
 /** Of what dist/ holds, what belongs to one platform or to the build alone. */
-const NOT_PROGRAM = new Set(['.built', 'bundled.json', 'koffi.node', 'lib']);
+const NOT_PROGRAM = new Set(['.built', 'bundled.json', 'digests.json', 'koffi.node', 'lib']);
 
 /** Started by somebody: the rest of dist/ is read by these. */
 const isExecutable = (file: string): boolean =>

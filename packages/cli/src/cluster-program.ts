@@ -15,7 +15,12 @@ import { CONTEXT_MAX, PARALLEL_MAX, THREADS_MAX } from './defaults.ts';
 import type { HomeFlags } from './home-folder.ts';
 import * as read from './options.ts';
 import { addOutputGuard } from './output-guard-program.ts';
-import { homeOption, networkOption, outputGuardOption } from './shared-options.ts';
+import {
+  acceptChangedOption,
+  homeOption,
+  networkOption,
+  outputGuardOption,
+} from './shared-options.ts';
 
 type Ended = (exitCode: number) => void;
 
@@ -96,6 +101,7 @@ export function addClusterCommands(program: Command, context: CommandContext, en
       '--no-discovery',
       'this time, neither announce the cluster on the local network (Bonjour) nor look for it',
     )
+    .addOption(acceptChangedOption())
     .option(
       '--background',
       'leave it running and return once it listens, where nothing manages services (else: minikeep service install)',

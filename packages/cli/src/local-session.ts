@@ -1,5 +1,6 @@
 /** A throw-away cluster for the time of one command, gone whatever ends that command. */
 import { toMinikeepError } from '@minikeep/protocol';
+import { checkPrograms } from './check-programs.ts';
 import type { CommandContext } from './command-context.ts';
 import type { LocalCluster } from './local-cluster.ts';
 
@@ -10,6 +11,8 @@ export const UNSAFE_WARNING =
 export interface LocalSessionOptions {
   readonly nodes: number;
   readonly unsafeNoSandbox: boolean;
+  /** Also with programs that are not what they should be. */
+  readonly acceptChanged?: boolean;
   /** Print what the processes logged when the command fails. */
   readonly verbose: boolean;
   /** Only JSON on stderr. */
@@ -18,11 +21,14 @@ export interface LocalSessionOptions {
 }
 
 export async function withLocalSession<T>(
-  { terminal, interrupts, distFolder }: CommandContext,
+  context: CommandContext,
   options: LocalSessionOptions,
   use: (cluster: LocalCluster) => Promise<T>,
 ): Promise<T> {
+  const { terminal, interrupts, distFolder } = context;
   if (options.unsafeNoSandbox && !options.json) terminal.note(UNSAFE_WARNING);
+  const { json, acceptChanged = false } = options;
+  await checkPrograms(context, { acceptChanged, json }, options.signal);
   let forget = (): void => {};
   let cluster: LocalCluster | undefined;
   try {

@@ -28,6 +28,7 @@ import {
   cutsOption,
   localOption,
   modeOption,
+  acceptChangedOption,
   outputGuardOption,
   threadsOption,
   unsafeOption,
@@ -101,6 +102,7 @@ function addRun(program: Command, context: CommandContext, ended: Ended): void {
     .addOption(modeOption())
     .addOption(threadsOption())
     .option('--system <text>', 'a system message before the prompt')
+    .addOption(acceptChangedOption())
     .addOption(outputGuardOption("this answer (default: the cluster's, else defang)"))
     .option('--raw', 'feed the prompt as it is, without the chat template')
     .addOption(

@@ -38,6 +38,11 @@ export const outputGuardOption = (of: string): Option =>
     '--output-guard <policy>',
     `what becomes of ways out in ${of}: report, defang or block`,
   ).choices(OUTPUT_POLICY_NAMES);
+export const acceptChangedOption = (): Option =>
+  new Option(
+    '--accept-changed',
+    'start although programs are not what the bundle, the lockfile or the build says; in a cluster that stays it is recorded',
+  );
 export const homeOption = (): Option =>
   new Option(
     '--home <folder>',

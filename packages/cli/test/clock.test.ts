@@ -38,7 +38,14 @@ beforeAll(async () => {
 afterAll(() => place.remove());
 
 it('the same answer, with times that make sense', { timeout: TIMEOUT_MS }, async () => {
-  const args = [path.join(DIST, 'minikeep.mjs'), 'run', model, 'Hello there', '--json'];
+  const args = [
+    path.join(DIST, 'minikeep.mjs'),
+    'run',
+    model,
+    'Hello there',
+    '--json',
+    '--accept-changed',
+  ];
   args.push('--temperature', '0', '--max-tokens', '24', '--threads', '1', '--context', '256');
   const answer = async (program: string): Promise<Record<string, unknown>> => {
     const env = { ...process.env, ...place.env, MINIKEEP_TEST_NODE: program };

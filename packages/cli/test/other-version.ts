@@ -8,6 +8,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
+import { writeProgramDigests } from '@minikeep/bundle';
 import { DIST } from './cluster-helpers.ts';
 
 /** Makes `folder`; returns the arguments that start `minikeep` of that version. */
@@ -30,6 +31,7 @@ export function otherVersion(
   }
   // Agent, coordinator, and a piece of the command line.
   if (changed !== 3) throw new Error(`the programs look different: ${changed}`);
+  writeProgramDigests(folder);
   return [process.execPath, path.join(folder, 'minikeep.mjs')];
 }
 

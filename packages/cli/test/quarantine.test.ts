@@ -44,7 +44,7 @@ beforeAll(async () => {
     'mini-1',
   );
   plant();
-  node = await homes.startBy(evil, 'a');
+  node = await homes.startBy(evil, 'a', '--accept-changed');
   for (const name of ['one', 'two']) {
     const model = path.join(REPOSITORY, 'models/keeper.gguf');
     await homes.json('a', 'model', 'import', model, '--name', name, '--yes');

@@ -145,7 +145,15 @@ class Watched extends Machine {
       mount --rbind /dev root/dev; mount --rbind /sys root/sys; mount -t proc proc root/proc
       mount --bind "$2" "root$2"
       shift 2; exec chroot root "$@"`;
-    const node = [process.execPath, this.#program, 'start', '--verbose', '--home', this.home];
+    const node = [
+      process.execPath,
+      this.#program,
+      'start',
+      '--accept-changed',
+      '--verbose',
+      '--home',
+      this.home,
+    ];
     const inside = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', script, 'sh'];
     this.#process = spawn(
       'ip',

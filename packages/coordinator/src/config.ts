@@ -3,6 +3,7 @@ import { COMMON_CONFIG, NAME_FIELD } from '@minikeep/protocol/config';
 import { z } from 'zod';
 
 const NODES_MAX = 256;
+const ACCEPTED_MAX = 1_000;
 
 export const COORDINATOR_CONFIG = z.strictObject({
   ...COMMON_CONFIG,
@@ -23,6 +24,17 @@ export type CoordinatorConfig = z.infer<typeof COORDINATOR_CONFIG>;
 /** Of a cluster that stays: its home holds the rest. */
 export const HOME_COORDINATOR_CONFIG = z.strictObject({
   home: z.string().min(1),
+  /** Programs that differ from what they should be, and were accepted: SHA-256, hex; empty: none. */
+  accepted_changed: z
+    .array(
+      z.strictObject({
+        file: z.string().max(300),
+        expected: z.string().max(64),
+        found: z.string().max(64),
+      }),
+    )
+    .max(ACCEPTED_MAX)
+    .optional(),
   end_with_stdin: COMMON_CONFIG.end_with_stdin,
 });
 

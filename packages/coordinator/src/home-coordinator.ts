@@ -56,6 +56,7 @@ import { enrolmentService, membershipService } from './membership/services.ts';
 import { operatorService } from './operator-service.ts';
 import { keepOutputPolicy } from './output/keep-policy.ts';
 import { outputGuardService } from './output/service.ts';
+import { recordAccepted } from './record-accepted.ts';
 import { recordOwn } from './own-violations.ts';
 import { tryHourly } from './seal/hourly.ts';
 import { keepViolations } from './home-violations.ts';
@@ -120,6 +121,7 @@ async function open(
   if (settings === undefined || serves === undefined) throw notACoordinator(home.folder);
   const state = State.open(home, Date.now);
   closers.push(() => state.close());
+  recordAccepted(state, config.accepted_changed ?? []);
   const id = settings.cluster_id;
   const authority = await CertificateAuthority.load(
     id,

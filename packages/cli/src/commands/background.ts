@@ -59,6 +59,7 @@ export async function startInBackground(
       '--json',
       ...(flags.unsafeNoSandbox === true ? ['--unsafe-no-sandbox'] : []),
       ...(flags.discovery === false ? ['--no-discovery'] : []),
+      ...(flags.acceptChanged === true ? ['--accept-changed'] : []),
       ...(flags.network ?? []).flatMap((network) => ['--network', network]),
     ],
     { stdio: ['ignore', log, log], detached: true, cwd: '/', env },

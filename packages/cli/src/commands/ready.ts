@@ -25,6 +25,7 @@ export interface RunFlags extends HomeFlags {
   readonly threads?: number;
   readonly mode: 'exact' | 'fast';
   readonly unsafeNoSandbox?: boolean;
+  readonly acceptChanged?: boolean;
   readonly outputGuard?: OutputPolicyName;
 }
 

@@ -18,7 +18,14 @@ import { quarantineText } from '../quarantine-text.ts';
 import type { RunFlags } from './ready.ts';
 
 /** What `up` decided; asking can't change it. */
-const DECIDED = ['local', 'cuts', 'context', 'threads', 'unsafeNoSandbox'] as const;
+const DECIDED = [
+  'local',
+  'cuts',
+  'context',
+  'threads',
+  'unsafeNoSandbox',
+  'acceptChanged',
+] as const;
 
 /** Errors: `usage.decided_by_up`, `usage.file_on_cluster`, `run.*`, those of the connection and of the coordinator. */
 export async function runOnCluster(

@@ -53,6 +53,7 @@ export async function run(
   const options = {
     nodes,
     unsafeNoSandbox: flags.unsafeNoSandbox === true,
+    acceptChanged: flags.acceptChanged === true,
     verbose: flags.verbose === true,
     json: flags.json === true,
     signal,

@@ -8,12 +8,14 @@ import type { CommandContext } from '../command-context.ts';
 import { homeFolder, nodeSettings, type HomeFlags } from '../home-folder.ts';
 import { UNSAFE_WARNING } from '../local-session.ts';
 import { announceHome } from '../announce-home.ts';
+import { checkPrograms } from '../check-programs.ts';
 import { safeLine } from '../safe-text.ts';
 import { forgetStarted, markStarted } from '../started.ts';
 import { Daemon, type DaemonOptions } from '../supervised.ts';
 
 export interface StartFlags extends HomeFlags {
   readonly unsafeNoSandbox?: boolean;
+  readonly acceptChanged?: boolean;
   readonly background?: boolean;
   readonly discovery?: boolean;
   readonly network?: readonly string[];
@@ -30,6 +32,11 @@ export async function start(context: CommandContext, flags: StartFlags): Promise
   if (flags.unsafeNoSandbox === true && !json) terminal.note(UNSAFE_WARNING);
   const say = async (event: object, text: string): Promise<void> =>
     json ? terminal.json(event) : terminal.line(text);
+  const accepted = await checkPrograms(
+    context,
+    { acceptChanged: flags.acceptChanged === true, json },
+    interrupts.signal,
+  );
   const discovery = flags.discovery !== false && settings.discovery !== false;
   const daemon = (name: GuardedProcess, content: object, guard: DaemonOptions['guard']): Daemon => {
     const options: DaemonOptions = {
@@ -86,7 +93,11 @@ export async function start(context: CommandContext, flags: StartFlags): Promise
       const { listen, enrolment_listen, api_listen } = settings.serves;
       const coordinator = daemon(
         'coordinator',
-        { home: folder, end_with_stdin: true },
+        {
+          home: folder,
+          end_with_stdin: true,
+          ...(accepted.length === 0 ? {} : { accepted_changed: accepted }),
+        },
         { listen: [listen, enrolment_listen, api_listen], networks, discovery: false },
       );
       daemons.push(coordinator);

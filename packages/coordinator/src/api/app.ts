@@ -62,10 +62,10 @@ export function apiApp(
       );
     if (context.req.header('origin') !== undefined)
       throw new ApiError(403, 'origin_refused', 'web pages may not ask this server');
-    context.header(GUARD_HEADER, cluster.output.policy);
     await next();
   });
   app.use('/v1/*', async (context, next) => {
+    context.header(GUARD_HEADER, cluster.output.policy);
     context.header('x-minikeep-sealed', sealName(cluster.sealed()));
     await next();
   });

@@ -9,7 +9,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { Cache, ask, familyOf, guardOf, tokens } from './cluster-helpers.ts';
 import { KeptCluster, NAME } from './kept-cluster.ts';
 
-const KILLS = process.env['MINIKEEP_LONG'] === '1' ? 1_000 : 20;
+const KILLS = process.env['MINIKEEP_LONG'] === '1' ? 1_000 : 12;
 const KILLS_A_ROUND = 7;
 const WAIT = { timeout: 120_000, interval: 50 };
 const seed = Number(process.env['MINIKEEP_SEED'] ?? Date.now() % 2 ** 31);

@@ -5,7 +5,6 @@ import { createReadStream } from 'node:fs';
 import { mkdtemp, open } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { build } from 'esbuild';
 import { startLocalCluster } from '../../packages/cli/src/local-cluster.ts';
 import {
   engineLibraries,
@@ -16,9 +15,9 @@ import {
 import { WindowWriter } from '../../packages/gguf/src/index.ts';
 import { DEFAULT_SAMPLING } from '../../packages/protocol/src/index.ts';
 import { evenCuts } from '../../packages/testkit/src/index.ts';
-import { BUNDLE_OPTIONS } from '../bundle-options.mjs';
 import { ROOT } from '../setup.mjs';
 import { atEnd } from './ending.mjs';
+import { benchProgram } from './program.mjs';
 
 const DIST = path.join(ROOT, 'dist');
 const TOKEN = 9;
@@ -96,12 +95,7 @@ export async function engineLine(files, platform, context) {
 
 /** All stages in one process: scripts/bench/stages-main.ts. */
 export async function oneProcessLine(files, context) {
-  await build({
-    ...BUNDLE_OPTIONS,
-    entryPoints: { 'bench-stages': path.join(ROOT, 'scripts/bench/stages-main.ts') },
-    outdir: DIST,
-  });
-  const program = path.join(DIST, 'bench-stages.mjs');
+  const program = await benchProgram('scripts/bench/stages-main.ts');
   const child = spawn(process.execPath, ['--jitless', program, ...engineLibraries(DIST)], {
     stdio: ['pipe', 'pipe', 'inherit'],
     env: { GGML_NO_BACKTRACE: '1' },

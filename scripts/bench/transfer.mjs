@@ -4,21 +4,17 @@ import { spawn } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { build } from 'esbuild';
 import { TRUSTED_NODE } from '../../packages/protocol/src/process-main.ts';
 import { CertificateAuthority } from '../../packages/protocol/src/authority.ts';
-import { BUNDLE_OPTIONS } from '../bundle-options.mjs';
-import { ROOT } from '../setup.mjs';
 import { atEnd } from './ending.mjs';
 import { claim, pairedRatio, spread } from './figures.mjs';
 import { watchNoise } from './noise.mjs';
+import { benchProgram } from './program.mjs';
 
-const DIST = path.join(ROOT, 'dist');
 const RATIO_MIN = 0.8;
 const MIB = 1024 * 1024;
 
-async function end(start) {
-  const program = path.join(DIST, 'bench-transfer.mjs');
+async function end(program, start) {
   const child = spawn(process.execPath, [...TRUSTED_NODE.flags, program], {
     stdio: ['pipe', 'pipe', 'inherit'],
     env: { ...process.env, ...TRUSTED_NODE.env },
@@ -35,11 +31,7 @@ async function end(start) {
 }
 
 export async function transferBench({ file, folder, rounds, log }) {
-  await build({
-    ...BUNDLE_OPTIONS,
-    entryPoints: { 'bench-transfer': path.join(ROOT, 'scripts/bench/transfer-main.ts') },
-    outdir: DIST,
-  });
+  const program = await benchProgram('scripts/bench/transfer-main.ts');
   const authority = await CertificateAuthority.throwAway('bench', Date.now());
   const credentials = async (role, name) => {
     const { certificatePem: certificate, privateKeyPem: privateKey } = await authority.issue(
@@ -51,12 +43,12 @@ export async function transferBench({ file, folder, rounds, log }) {
   const own = path.join(folder, 'transfer');
   await mkdir(own, { recursive: true });
   const common = { file, folder: own };
-  const sender = await end({
+  const sender = await end(program, {
     role: 'send',
     credentials: await credentials('coordinator', 'sender'),
     ...common,
   });
-  const receiver = await end({
+  const receiver = await end(program, {
     role: 'receive',
     credentials: await credentials('node', 'reader'),
     ...common,

@@ -16,6 +16,7 @@ const MAY_IMPORT = {
   bootstrap: ['bundle', 'planner', 'gguf', 'protocol'],
   backup: ['models', 'state', 'protocol'],
   containment: ['gguf', 'protocol'],
+  sealer: ['containment', 'protocol'],
   engine: ['gguf', 'protocol'],
   tui: ['protocol'],
   agent: [

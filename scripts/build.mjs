@@ -33,6 +33,7 @@ const PROCESSES = {
   launcher: 'packages/containment/src/linux/launcher-main.ts',
   canary: 'packages/containment/src/canary/main.ts',
   guard: 'packages/containment/src/linux/guard/guard-main.ts',
+  sealer: 'packages/sealer/src/main.ts',
 };
 
 const platform = `${process.platform}-${process.arch}`;

@@ -102,6 +102,7 @@ export class SealKeeper {
     await this.#inTurn(async () => {
       const opened = this.#opened(order);
       if (opened.verb === 'confirm') return this.#confirm(opened.order);
+      if (opened.verb === 'undo') return this.#undo(opened.order);
       this.#take(opened.nonce);
       if (opened.verb === 'remove') return this.#remove();
       // Judged before anything changes.
@@ -181,6 +182,13 @@ export class SealKeeper {
     this.#save({ confirmed: pending });
     this.#callOff();
     this.#settings.onNote('the firewall is confirmed: it stays until unsealed');
+  }
+
+  /** Another node could not be sealed: what waits here need not wait for its minute. */
+  async #undo(order: string): Promise<void> {
+    if (this.#kept.pending?.order !== order) return;
+    this.#callOff();
+    await this.#goBack();
   }
 
   async #remove(): Promise<void> {

@@ -1,7 +1,7 @@
 /**
  * What the root helper is told to do, signed by the cluster's authority: nobody else on the machine may open or close its
  * firewall, the agent that carries the order neither. `apply` and `remove` name a number that the helper drew itself and
- * takes once, so that an order kept by somebody is of no use later; `confirm` names the order that is to stay.
+ * takes once, so that an order kept by somebody is of no use later; `confirm` names the order that is to stay, `undo` the one that waits no longer.
  */
 import { createHash, sign, verify, X509Certificate } from 'node:crypto';
 import { z } from 'zod';
@@ -27,6 +27,7 @@ const forWhom = { cluster: text.min(1), node: text.min(1) };
 const unsignedSchema = z.discriminatedUnion('verb', [
   z.strictObject({ verb: z.literal('apply'), ...forWhom, nonce: hex32, wish: wishSchema }),
   z.strictObject({ verb: z.literal('confirm'), ...forWhom, order: hex32 }),
+  z.strictObject({ verb: z.literal('undo'), ...forWhom, order: hex32 }),
   z.strictObject({ verb: z.literal('remove'), ...forWhom, nonce: hex32 }),
 ]);
 export type UnsignedOrder = z.infer<typeof unsignedSchema>;

@@ -73,6 +73,20 @@ describe('rules', () => {
     expect(machine.isFor('10.0.0.1')).toBe(true);
     expect(keeper.status()).toMatchObject({ stage: 'confirmed', standing: true });
   });
+  it('that need not wait are undone at once, and only while they wait', async () => {
+    const { machine, keeper } = await started();
+    await sealed(keeper, '10.0.0.1');
+    const order = applyFor(keeper, '10.0.0.2');
+    const undo = signed({ verb: 'undo', ...FOR, order: orderDigest(order) });
+    await keeper.order(order);
+    expect(await keeper.order(undo)).toMatchObject({ stage: 'confirmed', standing: true });
+    expect(machine.isFor('10.0.0.1')).toBe(true);
+    const other = applyFor(keeper, '10.0.0.3');
+    await keeper.order(other);
+    await keeper.order(confirmOf(other));
+    await keeper.order(signed({ verb: 'undo', ...FOR, order: orderDigest(other) }));
+    expect(machine.isFor('10.0.0.3')).toBe(true);
+  });
   it('that are confirmed stay: after any time, and in the next life', async () => {
     const { machine, clock, keeper } = await started();
     await sealed(keeper, '10.0.0.1');

@@ -17,7 +17,7 @@ export interface WallWish {
   /** On which machines of the cluster listen for each other. */
   readonly ports: readonly number[];
   /** The API's; absent: this node has none. */
-  readonly api?: { readonly port: number; readonly clients: readonly string[] };
+  readonly api?: { readonly port: number; readonly clients: readonly string[] } | undefined;
   /** From where SSH may come. */
   readonly admins: readonly string[];
   readonly sshPort: number;
